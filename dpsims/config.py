@@ -1,0 +1,286 @@
+"""Every choice of a training in one frozen object: unknown keys and wrong types are errors, and it is saved as JSON.
+
+The trailing comment of a field gives its unit or its choices, then its standing: *published* (read in the paper's public
+parts), *recalled* (by people who know the paper, not checked against its text) or *default* (ours, or from the closest
+relatives: OASIS, Dual-Pyramid GAN, Projected GAN, CUT). Only the published ones are the paper's word.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from dpsims.errors import InputError
+
+
+@dataclass(frozen=True)
+class Data:
+    dataset: str = "scenes"  # name of the label space
+    path: str = ""  # prepared data set (`dpsims prepare`); "" makes or finds Scenes in the cache
+    height: int = 64  # pixels
+    width: int = 64  # pixels
+    num_images: int = 3000  # training images of Scenes when path is ""
+    seed: int = 0  # of Scenes when path is ""
+    rare_class_sampling: bool = True  # P(image) proportional to f^(-1/2), f the frequency of its rarest class; recalled
+    flip: bool = True  # horizontal flips with probability 1/2; recalled
+
+
+@dataclass(frozen=True)
+class Discriminator:
+    backbone: str = "texture_resnet10t"  # the embedded one, or a timm name; the paper's best is ConvNeXt-L: published
+    pretrained: str = "true"  # "true", "false" (random weights), or a local state dict; pre-trained: published
+    frozen: bool = True  # the encoder stays fixed: published; false trains it (a control)
+    nonlinearity: str = "sigmoid_normalise"  # or normalise_sigmoid, none; sigmoid published, form recalled
+    decorrelation: str = "zca"  # or random_orthogonal, random_mixing, none; recalled, operator default
+    shrinkage: float = 0.1  # a in (1-a) C + a I before whitening; default
+    noise: str = "dynamic"  # or fixed, off; recalled
+    noise_max: float = 0.1  # sigma_max, in standard deviations of a conditioned feature; default
+    noise_beta: float = 0.99  # memory of the dynamic level; 0.999 for long runs; default
+    noise_last: bool = True  # noise after decorrelation (default); false: before it (recalled)
+    channels: tuple[int, ...] = (128, 128, 96, 64, 48, 32)  # decoder, at strides 32, 16, 8, 4, 2, 1; default
+    statistics_images: int = 2000  # real images behind the constant conditioning statistics; default
+
+
+@dataclass(frozen=True)
+class Generator:
+    channels: tuple[int, ...] = (128, 128, 96, 64, 48, 32)  # image network, coarse to fine: one block a level; default
+    label_channels: int = 32  # of each level of the label pyramid (64 at 256 px); default
+    attention: str = "label_encoder"  # self-attention there, or both, none; published, place recalled
+    attention_max_size: int = 16  # self-attention at levels of at most this height; recalled
+    noise_tokens: int = 32  # N; recalled to be tokens, number default
+    noise_dim: int = 64  # d; default
+    noise_heads: int = 4  # default
+    noise_max_size: int = 64  # cross-attention noise at levels of at most this height; default
+    upsample: str = "bilinear"  # or nearest (Dual-Pyramid GAN); default
+    norm: str = "group"  # before the modulation: group, or batch (as OASIS); default
+    spectral_norm: bool = True  # default (OASIS)
+
+
+@dataclass(frozen=True)
+class Loss:
+    focal_gamma: float = 2.0  # focusing; 0 is OASIS's cross-entropy; name published, value recalled
+    class_weights: str = "sqrt"  # or inverse (recalled), clipped, none: from frequencies over the data set
+    lambda_contrastive: float = 0.0  # 100 recalled, 1 to 10 in CUT; 0 leaves the loss out
+    contrastive_temperature: float = 0.3  # tau; recalled (CUT 0.07)
+    contrastive_patches: int = 128  # M, a level; recalled
+    contrastive_backbone: str = "texture_resnet10t_b"  # frozen features of the loss (the paper: VGG, recalled)
+    lambda_diversity: float = 5.0  # 10 recalled
+    diversity_threshold: float = 0.21  # tau_div; from data
+    diversity_on: str = "image"  # or features (before the RGB layer, recalled; divided by their detached RMS)
+
+
+@dataclass(frozen=True)
+class Train:
+    steps: int = 600  # optimiser steps of G and of D
+    batch_size: int = 8  # images a step over all processes; 64 recalled
+    noises_per_map: int = 2  # fakes of one map in a batch; 2 serve the diversity loss
+    lr_generator: float = 1e-3  # 1e-3 recalled; OASIS 1e-4
+    lr_discriminator: float = 2e-3  # 1e-3 recalled; OASIS 4e-4
+    betas: tuple[float, ...] = (0.0, 0.99)  # Adam; recalled
+    warmup_steps: int = 50  # linear; default
+    decay_from: float = 0.6  # share of the steps after which both rates fall linearly to a tenth; 1.0: never; default
+    clip_norm: float = 10.0  # of both gradients; recalled for Swin, value default
+    ema_decay: float = 0.99  # 0.9999 recalled for long runs
+    seed: int = 0
+    bf16: bool = True  # autocast; losses stay in float32
+    log_every: int = 10  # steps between rows of metrics.csv
+    grad_norm_every: int = 100  # steps between gradient norms by term
+    sample_every: int = 200  # steps between sample sheets
+    checkpoint_every: int = 200  # steps
+    dead_after: int = 200  # steps of a dead generator before the run stops
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training, whole. `preset` makes one, `override` changes fields, `save` and `load` keep it as JSON."""
+
+    data: Data = field(default_factory=Data)
+    discriminator: Discriminator = field(default_factory=Discriminator)
+    generator: Generator = field(default_factory=Generator)
+    loss: Loss = field(default_factory=Loss)
+    train: Train = field(default_factory=Train)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain dictionary, as written to config.json."""
+        return dataclasses.asdict(self)
+
+    def save(self, path: str | Path) -> None:
+        """Writes JSON."""
+        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+
+
+CHOICES = {
+    "discriminator.nonlinearity": ("sigmoid_normalise", "normalise_sigmoid", "none"),
+    "discriminator.decorrelation": ("zca", "random_orthogonal", "random_mixing", "none"),
+    "discriminator.noise": ("dynamic", "fixed", "off"),
+    "generator.attention": ("label_encoder", "both", "none"),
+    "generator.upsample": ("bilinear", "nearest"),
+    "generator.norm": ("group", "batch"),
+    "loss.class_weights": ("inverse", "sqrt", "clipped", "none"),
+    "loss.diversity_on": ("image", "features"),
+}
+POSITIVE = (
+    "data.height", "data.width", "data.num_images", "generator.label_channels", "generator.noise_tokens",
+    "generator.noise_dim", "generator.noise_heads", "loss.contrastive_temperature", "loss.contrastive_patches",
+    "train.steps", "train.batch_size", "train.noises_per_map", "train.lr_generator", "train.lr_discriminator",
+    "train.log_every", "train.grad_norm_every", "train.sample_every", "train.checkpoint_every", "train.dead_after",
+)  # fmt: skip
+
+
+def _check(config: Config) -> None:
+    """Raises InputError for values that cannot work together."""
+    for section in dataclasses.fields(config):  # types first: the comparisons below rely on them
+        part = getattr(config, section.name)
+        for name, hint in get_type_hints(type(part)).items():
+            if coerce(hint, getattr(part, name), f"{section.name}.{name}") != getattr(part, name):
+                raise InputError(f"{section.name}.{name}: {getattr(part, name)!r} is not of type {_type_name(hint)}")
+    values = {f"{s}.{k}": v for s, part in config.to_dict().items() for k, v in part.items()}
+    for key, choices in CHOICES.items():
+        if values[key] not in choices:
+            raise InputError(f"{key}: {values[key]!r} is not one of {', '.join(choices)}")
+    for key in POSITIVE:
+        if not values[key] > 0:
+            raise InputError(f"{key}: {values[key]!r} must be greater than 0")
+    g, t = config.generator, config.train
+    reduction = 2 ** (len(g.channels) - 2)
+    if config.data.height % reduction or config.data.width % reduction:
+        raise InputError(
+            f"data.height, data.width: {config.data.height} x {config.data.width} must be multiples of {reduction}, since "
+            f"generator.channels has {len(g.channels)} entries; give other sizes or another number of channels"
+        )
+    if t.batch_size % t.noises_per_map:
+        raise InputError(f"train.batch_size: {t.batch_size} is not a multiple of noises_per_map {t.noises_per_map}")
+    if len(config.discriminator.channels) != 6:
+        raise InputError("discriminator.channels: needs six numbers, for strides 32, 16, 8, 4, 2, 1")
+    if config.loss.lambda_diversity and t.noises_per_map < 2:
+        raise InputError("train.noises_per_map: must be at least 2 while loss.lambda_diversity is not 0")
+    if g.label_channels % g.noise_heads or g.label_channels % 4:
+        raise InputError(f"generator.label_channels: {g.label_channels} is not a multiple of 4 and of noise_heads")
+    if not 0 <= t.ema_decay < 1:
+        raise InputError(f"train.ema_decay: {t.ema_decay} must lie in [0, 1)")
+
+
+def _type_name(hint: Any) -> str:
+    return "list of int or float" if get_origin(hint) is tuple else hint.__name__
+
+
+def coerce(hint: Any, value: Any, key: str) -> Any:
+    """`value` as the type `hint`, from JSON, YAML, papermill or ``key=value`` text; raises InputError naming `key`."""
+    wrong = InputError(f"{key}: {value!r} ({type(value).__name__}) is not of type {_type_name(hint)}")
+    if get_origin(hint) is tuple:
+        if isinstance(value, str):
+            value = [part for part in value.strip("[]() ").split(",") if part.strip()]
+        if not isinstance(value, (list, tuple)):
+            raise wrong
+        return tuple(coerce(get_args(hint)[0], v, key) for v in value)
+    if hint is bool:
+        if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+            return value.strip().lower() == "true"
+        if not isinstance(value, bool):
+            raise wrong
+        return value
+    if isinstance(value, bool) or (hint is int and isinstance(value, float) and not value.is_integer()):
+        raise wrong  # int(0.5) and float(True) would work, and hide a mistake
+    if hint is str and not isinstance(value, str):
+        raise wrong
+    try:
+        return hint(value)
+    except (TypeError, ValueError):
+        raise wrong from None
+
+
+def override(config: Config, settings: Iterable[str]) -> Config:
+    """A copy with fields replaced; each setting is ``section.field=value``, such as ``loss.lambda_diversity=4``.
+
+    Raises:
+        InputError: unknown section or field (the nearest names are given), or a value of the wrong type.
+    """
+    nested = config.to_dict()
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator:
+            raise InputError(f"--set {setting}: write section.field=value, such as loss.lambda_diversity=4")
+        section, _, name = key.strip().partition(".")
+        if section not in nested or name not in nested[section]:
+            raise InputError(f"--set {setting}: unknown field {key.strip()!r}{_nearest(key.strip(), nested)}")
+        nested[section][name] = text.strip()
+    return from_dict(nested)
+
+
+def _nearest(key: str, nested: dict[str, dict[str, Any]]) -> str:
+    from difflib import get_close_matches
+
+    known = [f"{section}.{name}" for section, part in nested.items() for name in part]
+    close = get_close_matches(key, known, n=3, cutoff=0.4) or [f"{section}.*" for section in nested]
+    return f"; did you mean {', '.join(close)}?"
+
+
+def from_dict(nested: dict[str, Any], source: str = "configuration") -> Config:
+    """A Config from plain dictionaries; absent fields take their defaults; unknown ones raise InputError."""
+    sections = get_type_hints(Config)
+    parts: dict[str, Any] = {}
+    for section, values in nested.items():
+        if section not in sections or not isinstance(values, dict):
+            raise InputError(f"{source}: unknown section {section!r}; known: {', '.join(sections)}")
+        hints = get_type_hints(sections[section])
+        for name in values:
+            if name not in hints:
+                raise InputError(f"{source}: unknown field {section}.{name}{_nearest(f'{section}.{name}', nested)}")
+        typed = {name: coerce(hints[name], value, f"{section}.{name}") for name, value in values.items()}
+        parts[section] = sections[section](**typed)
+    return Config(**parts)
+
+
+def load(path: str | Path) -> Config:
+    """Reads config.json; raises InputError for a missing, damaged or foreign file."""
+    path = Path(path)
+    try:
+        nested = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; is this folder a dpsims run or checkpoint?") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(nested, dict):
+        raise InputError(f"{path}: holds a {type(nested).__name__}, not a configuration")
+    return from_dict(nested, str(path))
+
+
+def scenes64() -> Config:
+    """Scenes at 64 px: the shipped checkpoint; about an hour on one CPU core."""
+    return Config(
+        train=Train(steps=8000, ema_decay=0.999, lr_generator=5e-4, lr_discriminator=1e-3, sample_every=500,
+                    checkpoint_every=500),
+        discriminator=Discriminator(noise_beta=0.999),
+    )  # fmt: skip
+
+
+def scenes64_quick() -> Config:
+    """Scenes at 64 px for the demo: 600 steps, a few minutes on two CPU cores."""
+    return Config()
+
+
+def tiny() -> Config:
+    """A model too small to be any good, for tests and for trying the code: seconds on one CPU core."""
+    return Config(
+        data=Data(num_images=64),
+        discriminator=Discriminator(channels=(16, 16, 16, 16, 16, 16), statistics_images=32),
+        generator=Generator(channels=(16, 16, 16, 16, 16, 16), label_channels=8, noise_tokens=4, noise_dim=8,
+                            noise_heads=2),
+        train=Train(steps=6, batch_size=4, warmup_steps=2, log_every=1, grad_norm_every=3, sample_every=3,
+                    checkpoint_every=2),
+    )  # fmt: skip
+
+
+PRESETS: dict[str, Callable[[], Config]] = {f.__name__: f for f in (scenes64, scenes64_quick, tiny)}
+
+
+def preset(name: str) -> Config:
+    """A named training configuration; raises InputError for an unknown name."""
+    if name not in PRESETS:
+        raise InputError(f"unknown training preset {name!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[name]()

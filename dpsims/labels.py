@@ -1,0 +1,118 @@
+"""Label maps: what their numbers mean, how they look, and how they are read from a file.
+
+Inside the library every label map holds integer ids with **0 = void and 1..K = classes**, whatever its file says.
+This module imports no torch, so that tools that only look at labels stay quick.
+"""
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from dpsims.errors import InputError
+from dpsims.paths import LABELS
+
+VOID = 0  # the id of pixels without a class; they weigh nothing in any class term
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes of a data set.
+
+    Args:
+        name: the data set, such as ``"scenes"``.
+        names: K+1 names; ``names[0]`` is void.
+        colours: K+1 RGB triples, 0 to 255, for showing label maps.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes without void."""
+        return len(self.names) - 1
+
+    def id_of(self, name: str) -> int:
+        """The id of a class by its name; raises InputError for an unknown one."""
+        if name not in self.names:
+            raise InputError(f"class {name!r} is not one of {self.name}: {', '.join(self.names)}")
+        return self.names.index(name)
+
+    def colourise(self, ids: np.ndarray) -> np.ndarray:
+        """Label ids (..., H, W) -> RGB (..., H, W, 3) uint8 in the colours of the class table."""
+        return np.asarray(self.colours, dtype=np.uint8)[np.asarray(ids)]
+
+    def check(self, ids: np.ndarray, source: str) -> None:
+        """Raises InputError, naming ``source``, the first unknown value and its place, unless all ids are 0..K."""
+        unknown = (ids < 0) | (ids > self.num_classes)
+        if unknown.any():
+            row, column = (int(i) for i in np.argwhere(unknown)[0][-2:])
+            values = np.unique(ids[unknown])
+            more = f" ({values.size - 1} further unknown values)" if values.size > 1 else ""
+            raise InputError(
+                f"{source}: value {int(ids[unknown].flat[0])} at row {row}, column {column} is not a class of "
+                f"{self.name} (0..{self.num_classes}){more}; the file must hold class ids, 0 being void"
+            )
+
+
+@cache
+def label_space(name: str) -> LabelSpace:
+    """The label space of a data set, from ``data/labels/<name>.csv`` (columns id, name, red, green, blue)."""
+    path = LABELS / f"{name}.csv"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in LABELS.glob("*.csv")))
+        raise InputError(f"no class table for data set {name!r} in {LABELS}; known: {known}")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if [int(row["id"]) for row in rows] != list(range(len(rows))):
+        raise InputError(f"{path}: ids must run 0, 1, 2, ... without a gap, 0 being void")
+    colours = tuple((int(r["red"]), int(r["green"]), int(r["blue"])) for r in rows)
+    return LabelSpace(name, tuple(row["name"] for row in rows), colours)
+
+
+def read_label_map(path: str | Path, space: LabelSpace, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Reads a label map of class ids from an 8-bit greyscale or palette PNG; every value is checked.
+
+    A palette PNG is read as its indices, never as colours turned into grey levels. The map is never resized: a
+    generator has one size, and a silent resize would move class borders.
+
+    Args:
+        path: the PNG.
+        space: the classes that its values stand for.
+        size: (H, W) in pixels that it must have; None accepts any.
+
+    Returns:
+        (H, W) uint8 ids, 0 = void, 1..K.
+
+    Raises:
+        InputError: missing or unreadable file, RGB or 16-bit image, wrong size, a value outside 0..K.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a PNG of class ids")
+    try:
+        with Image.open(path) as image:
+            image.load()
+            kind, mode, ids = image.format, image.mode, np.asarray(image)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path}: not a readable image ({error}); the file may be truncated, write it again") from None
+    if kind != "PNG":
+        raise InputError(f"{path}: a {kind} file; lossy formats change ids, give a PNG of class ids")
+    if mode not in ("L", "P"):
+        raise InputError(
+            f"{path}: image mode {mode!r}, not 8-bit ids (modes 'L' or 'P'); an RGB map must be converted to ids 0.."
+            f"{space.num_classes} of {space.name} first"
+        )
+    if size is not None and ids.shape != tuple(size):
+        raise InputError(
+            f"{path}: {ids.shape[0]} x {ids.shape[1]} pixels (height x width), but the model takes {size[0]} x "
+            f"{size[1]}; resize the map with nearest-neighbour interpolation"
+        )
+    ids = ids.astype(np.uint8)
+    space.check(ids, str(path))
+    return ids
