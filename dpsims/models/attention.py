@@ -1,0 +1,98 @@
+"""Attention in the generator: self-attention for context, cross-attention by which the noise enters (arXiv 2312.13314).
+
+Published: both exist, and the noise enters the multi-scale label-map features by cross-attention. The details are recalled
+or defaults (see each class).
+
+B batch, C channels, H and W height and width, N noise tokens, d their width, h heads.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SelfAttention(nn.Module):
+    """Residual multi-head self-attention over the pixels of a map, after a group norm (place and form recalled).
+
+    The output projection starts at a tenth, so that a block starts near the identity.
+    """
+
+    def __init__(self, channels: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads if channels % heads == 0 else 1
+        self.norm = nn.GroupNorm(1, channels)
+        self.to_qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.to_out = nn.Conv2d(channels, channels, 1)
+        with torch.no_grad():
+            self.to_out.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same; cost O((HW)^2), hence at low resolution only."""
+        batch, channels, height, width = x.shape
+        qkv = self.to_qkv(self.norm(x)).view(batch, 3, self.heads, channels // self.heads, height * width)
+        q, k, v = qkv.transpose(-1, -2).unbind(1)  # each (B, h, HW, C/h)
+        out = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
+        return x + self.to_out(out.reshape(batch, channels, height, width))
+
+
+class NoiseMapping(nn.Module):
+    """M, shared by all scales: three residual linear layers on every noise token (recalled)."""
+
+    def __init__(self, dim: int, layers: int = 3) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(layers))
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """z (B, N, d) -> M(z) (B, N, d)."""
+        for layer in self.layers:
+            noise = noise + F.leaky_relu(layer(noise), 0.2)
+        return noise
+
+
+class NoiseCrossAttention(nn.Module):
+    """n_s = softmax(Q K^T / sqrt(d_h)) V W_O, added to the label features of a scale (details recalled).
+
+    Queries come from the label features, keys and values from M(z): every place chooses what noise it listens to, at a cost
+    of O(HW N). W_O is *not* zero at the start, or the noise would never arrive. A near-uniform softmax averages N tokens and
+    shrinks the noise by up to sqrt(N); against that a learned embedding tells the tokens apart, and the values are
+    normalised and scaled by a learned gain that starts n_s at about the RMS of the label features, which is 1 (default).
+    """
+
+    def __init__(self, channels: int, tokens: int, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_keys = nn.LayerNorm(dim)
+        self.norm_values = nn.LayerNorm(dim)
+        self.embedding = nn.Parameter(torch.randn(tokens, dim))
+        self.to_q = nn.Conv2d(channels, channels, 1, bias=False)
+        self.to_k = nn.Linear(dim, channels, bias=False)
+        self.to_v = nn.Linear(dim, channels, bias=False)
+        self.to_out = nn.Conv2d(channels, channels, 1, bias=False)
+        for layer, fan_in in ((self.to_q, channels), (self.to_k, dim), (self.to_v, dim), (self.to_out, channels)):
+            nn.init.normal_(layer.weight, std=fan_in**-0.5)  # unit variance in, unit variance out
+        # logits are N(0, 1) at the start: the softmax keeps E[w^2] = e / N of the tokens' variance
+        self.gain = nn.Parameter(torch.full((1,), math.sqrt(tokens / math.e)))
+
+    def attend(self, labels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, h, HW, C/h), keys and values (B, h, N, C/h)."""
+        batch, channels, height, width = labels.shape
+        width_h = channels // self.heads
+        q = self.to_q(labels).view(batch, self.heads, width_h, height * width).transpose(-1, -2)
+        k = self.to_k(self.norm_keys(tokens + self.embedding))
+        v = self.to_v(self.norm_values(tokens))
+        split = (batch, -1, self.heads, width_h)
+        return q, k.view(split).transpose(1, 2), v.view(split).transpose(1, 2)
+
+    def forward(self, labels: Tensor, tokens: Tensor) -> Tensor:
+        """Label features (B, C, H, W), tokens M(z) (B, N, d) -> n_s (B, C, H, W)."""
+        q, k, v = self.attend(labels, tokens)
+        noise = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)  # (B, h, C/h, HW)
+        return self.gain * self.to_out(noise.reshape(labels.shape))
+
+    def weights(self, labels: Tensor, tokens: Tensor) -> Tensor:
+        """The attention weights (B, h, N, H, W) that `forward` uses, for looking at."""
+        q, k, _ = self.attend(labels, tokens)
+        weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1).transpose(-1, -2)
+        return weights.reshape(*weights.shape[:3], *labels.shape[-2:])
