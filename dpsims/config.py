@@ -67,7 +67,7 @@ class Loss:
     contrastive_patches: int = 128  # M, a level; recalled
     contrastive_backbone: str = "texture_resnet10t_b"  # frozen features of the loss (the paper: VGG, recalled)
     lambda_diversity: float = 5.0  # 10 recalled
-    diversity_threshold: float = 0.21  # tau_div; from data
+    diversity_threshold: float = 0.19  # tau_div, here in units of images in [0, 1]; from data
     diversity_on: str = "image"  # or features (before the RGB layer, recalled; divided by their detached RMS)
 
 

@@ -75,24 +75,16 @@ class NoiseCrossAttention(nn.Module):
         # logits are N(0, 1) at the start: the softmax keeps E[w^2] = e / N of the tokens' variance
         self.gain = nn.Parameter(torch.full((1,), math.sqrt(tokens / math.e)))
 
-    def attend(self, labels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, h, HW, C/h), keys and values (B, h, N, C/h)."""
+    def weights(self, labels: Tensor, tokens: Tensor) -> Tensor:
+        """Attention weights (B, h, N, HW) over the N tokens, for every place."""
         batch, channels, height, width = labels.shape
-        width_h = channels // self.heads
-        q = self.to_q(labels).view(batch, self.heads, width_h, height * width).transpose(-1, -2)
-        k = self.to_k(self.norm_keys(tokens + self.embedding))
-        v = self.to_v(self.norm_values(tokens))
-        split = (batch, -1, self.heads, width_h)
-        return q, k.view(split).transpose(1, 2), v.view(split).transpose(1, 2)
+        q = self.to_q(labels).view(batch, self.heads, channels // self.heads, height * width)
+        k = self.to_k(self.norm_keys(tokens + self.embedding)).view(batch, -1, self.heads, channels // self.heads)
+        # plain products: N is small, and the fused kernel's backward is several times slower on a CPU
+        return (k.transpose(1, 2) @ q / math.sqrt(channels // self.heads)).softmax(dim=2)
 
     def forward(self, labels: Tensor, tokens: Tensor) -> Tensor:
         """Label features (B, C, H, W), tokens M(z) (B, N, d) -> n_s (B, C, H, W)."""
-        q, k, v = self.attend(labels, tokens)
-        noise = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)  # (B, h, C/h, HW)
+        v = self.to_v(self.norm_values(tokens)).view(len(tokens), tokens.shape[1], self.heads, -1)
+        noise = v.permute(0, 2, 3, 1) @ self.weights(labels, tokens)  # (B, h, C/h, HW)
         return self.gain * self.to_out(noise.reshape(labels.shape))
-
-    def weights(self, labels: Tensor, tokens: Tensor) -> Tensor:
-        """The attention weights (B, h, N, H, W) that `forward` uses, for looking at."""
-        q, k, _ = self.attend(labels, tokens)
-        weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1).transpose(-1, -2)
-        return weights.reshape(*weights.shape[:3], *labels.shape[-2:])

@@ -1,0 +1,88 @@
+"""Batches from a prepared data set: which images a step sees, and how they are flipped.
+
+Rare-class sampling is recalled of the paper: P(image) proportional to f_k^(-1/2), f_k the pixel frequency of the rarest
+class in the image. A batch is a pure function of (seed, step): there is no loader state to save.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpsims import draws
+from dpsims.data.prepare import SplitArrays
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images (B, 3, H, W) float in [-1, 1], channels last in memory; labels (B, H, W) int64 ids; samples: global numbers."""
+
+    images: Tensor
+    labels: Tensor
+    samples: range
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float in [-1, 1], channels last in memory."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """(B, 3, H, W) float in [-1, 1] -> (B, H, W, 3) uint8, rounded and clipped."""
+    scaled = (images.detach().float() * 127.5 + 127.5).round().clamp(0, 255)
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def sampling_weights(rarest: np.ndarray, class_pixels: list[int]) -> np.ndarray:
+    """Probability of each image, (N,) float64, proportional to f^(-1/2) of its rarest class (recalled).
+
+    Args:
+        rarest: (N,) id of the rarest class in each image; 0 where all is void, which counts as the most frequent class.
+        class_pixels: K+1 counts over the data set, void first.
+    """
+    frequency = np.asarray(class_pixels, dtype=np.float64)
+    frequency[0] = frequency[1:].max()
+    weights = np.maximum(frequency, 1)[np.asarray(rarest)] ** -0.5
+    return weights / weights.sum()
+
+
+class TrainingBatches:
+    """Draws training batches.
+
+    Args:
+        split: of the prepared data.
+        class_pixels: K+1 counts over the split, void first.
+        batch_size: images a step over all processes.
+        seed: of all draws.
+        rare_class_sampling: see `sampling_weights`; False draws uniformly.
+        flip: horizontal flips with probability 1/2.
+    """
+
+    def __init__(
+        self, split: SplitArrays, class_pixels: list[int], batch_size: int, seed: int, rare_class_sampling: bool, flip: bool
+    ) -> None:
+        self.split, self.batch_size, self.seed, self.flip = split, batch_size, seed, flip
+        count = len(split.labels)
+        weights = sampling_weights(split.rarest, class_pixels) if rare_class_sampling else np.full(count, 1 / count)
+        self.cumulative = np.cumsum(weights)
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """The part of step `step`'s batch that process `rank` of `world` works on."""
+        share = self.batch_size // world
+        samples = range(rank * share, (rank + 1) * share)
+        u = draws.uniform(self.seed, step, samples, draws.INDEX).double().numpy()
+        index = np.searchsorted(self.cumulative, u, side="right").clip(max=len(self.cumulative) - 1)
+        images, labels = self.split.images[index], self.split.labels[index]
+        if self.flip:
+            flips = draws.uniform(self.seed, step, samples, draws.FLIP).numpy() < 0.5
+            images = np.where(flips[:, None, None, None], images[:, :, ::-1], images)
+            labels = np.where(flips[:, None, None], labels[:, :, ::-1], labels)
+        return Batch(to_tensor(images), torch.from_numpy(labels.astype(np.int64)), samples)
+
+
+def in_order(split: SplitArrays, count: int, batch_size: int = 32) -> Iterator[Tensor]:
+    """The first `count` images as (B, 3, H, W) in [-1, 1], in order, unflipped."""
+    for start in range(0, min(count, len(split.images)), batch_size):
+        yield to_tensor(split.images[start : min(start + batch_size, count)])

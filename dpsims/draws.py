@@ -1,0 +1,49 @@
+"""Random draws as pure functions of (seed, step, sample, purpose).
+
+So position in a training is one integer: resuming, or sharing a batch between more processes, changes no draw (default).
+"""
+
+import torch
+from torch import Tensor
+
+INDEX, FLIP, NOISE, PLACES, FEATURES_D, FEATURES_G = range(6)  # purposes; distinct, or draws would repeat
+_MASK = (1 << 64) - 1
+
+
+def stream(seed: int, step: int, sample: int, purpose: int) -> torch.Generator:
+    """A CPU random stream of its own for every combination of the four integers."""
+    state = 0
+    for part in (seed, step, sample, purpose):  # splitmix64 over the parts
+        state = (state + part + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return torch.Generator().manual_seed(state & 0x7FFFFFFFFFFFFFFF)
+
+
+def uniform(seed: int, step: int, samples: range, purpose: int, shape: tuple[int, ...] = ()) -> Tensor:
+    """Uniform in [0, 1), (len(samples), *shape), one stream a sample, on the CPU."""
+    return torch.stack([torch.rand(shape, generator=stream(seed, step, s, purpose)) for s in samples])
+
+
+def normal(seed: int, step: int, samples: range, purpose: int, shape: tuple[int, ...] = ()) -> Tensor:
+    """N(0, 1), (len(samples), *shape), one stream a sample, on the CPU."""
+    return torch.stack([torch.randn(shape, generator=stream(seed, step, s, purpose)) for s in samples])
+
+
+class FeatureNoise:
+    """Draws for the noise on conditioned features, one stream a sample and level, so that its level is all that is shared.
+
+    Drawn on `device`: on a GPU the values differ from the CPU's, but not between runs on the same device.
+    """
+
+    def __init__(self, seed: int, step: int, samples: range, purpose: int, device: torch.device) -> None:
+        self.device = device
+        self.generators = []
+        for sample in samples:
+            generator = torch.Generator(device).manual_seed(stream(seed, step, sample, purpose).initial_seed())
+            self.generators.append(generator)
+
+    def __call__(self, shape: tuple[int, ...], level: int) -> Tensor:
+        """N(0, 1) of `shape` (B, C, H, W); levels must be asked for in order."""
+        return torch.stack([torch.randn(shape[1:], generator=g, device=self.device) for g in self.generators])
