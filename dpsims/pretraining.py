@@ -1,0 +1,290 @@
+"""Makes the small backbone that is shipped with the project (`dpsims pretrain`), so that it runs without any download.
+
+A slim ResNet learns to name textures and lights in the texture world (`data.texture_world`), a procedural distribution that shares no class, colour rule or drawing
+code with the Scenes data set. It plays the part that ImageNet pre-training plays in the paper, at a size that trains in minutes on one core. Standing: a default
+of this project; the paper's backbones are ImageNet models.
+
+Texture classes are asked for at every level the discriminator reads (strides 4, 8, 16, 32), each through one 1x1 convolution, so that every level is informative by itself;
+the light is asked for from pooled stride 32. The heads are thrown away.
+
+Files: `weights.safetensors` (float16) has the keys of `timm.create_model("resnet10t", channels=(32, 64, 128, 256), num_classes=0)`. timm keeps these names in the
+`features_only=True` model of this family, so the same file loads there with `strict=True`.
+
+Shapes: B batch, H x W image, K = 24 texture classes, l a level of stride s_l.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from dpsims.data.texture_world import LIGHTS, TextureBatch, render
+from dpsims.data.textures import TEXTURES
+from dpsims.errors import InputError
+from dpsims.paths import ROOT
+
+ARCHITECTURE, CHANNELS = "resnet10t", (32, 64, 128, 256)
+STRIDES = (4, 8, 16, 32)
+PEAK_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 0.05, 0.05  # AdamW; the last is a share of the steps
+LABEL_STRIDE = 4  # textures are read at one pixel of each 4x4 block; coarser levels get the histogram of these
+CALIBRATION, VALIDATION = 2048, 1024  # images
+
+
+class _Student(nn.Module):
+    """The trunk with its heads: (B, 3, H, W) in [-1, 1] -> texture logits [(B, K, H/s, W/s) for s in STRIDES], light logits (B, 8)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = timm.create_model(ARCHITECTURE, channels=CHANNELS, num_classes=0)
+        self.textures = nn.ModuleList(nn.Conv2d(c, len(TEXTURES), 1) for c in CHANNELS)
+        self.light = nn.Linear(CHANNELS[-1], len(LIGHTS))
+        cfg = self.trunk.pretrained_cfg
+        self.register_buffer("mean", torch.tensor(cfg["mean"]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(cfg["std"]).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        trunk = self.trunk
+        x = ((images + 1) / 2 - self.mean) / self.std
+        x = trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(x))))  # (B, 64, H/4, W/4)
+        logits = []
+        for stage, head in zip((trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4), self.textures, strict=True):
+            x = stage(x)
+            logits.append(head(x))
+        return logits, self.light(x.mean((2, 3)))
+
+
+def _targets(textures: Tensor) -> list[Tensor]:
+    """Texture ids (B, H, W) -> the share of each class in each cell, (B, K, H/s, W/s) for s in STRIDES."""
+    at = LABEL_STRIDE // 2
+    ids = textures[:, at::LABEL_STRIDE, at::LABEL_STRIDE].long()
+    shares = F.one_hot(ids, len(TEXTURES)).permute(0, 3, 1, 2).float()
+    return [F.avg_pool2d(shares, s // LABEL_STRIDE) if s > LABEL_STRIDE else shares for s in STRIDES]
+
+
+def _loss(student: _Student, images: Tensor, textures: Tensor, lights: Tensor) -> Tensor:
+    """Mean over levels of the cross-entropy to the shares, plus that of the light; in float32."""
+    logits, light = student(images)
+    dense = [F.cross_entropy(z.float(), t) for z, t in zip(logits, _targets(textures), strict=True)]
+    return torch.stack(dense).mean() + 0.5 * F.cross_entropy(light.float(), lights.long())
+
+
+class _Pool:
+    """A ring of rendered images: `refresh` puts newly drawn ones in place of the oldest, `batch` draws with random flips."""
+
+    def __init__(self, count: int, size: int, seed: int, progress: bool) -> None:
+        self.size, self.seed, self.drawn = size, seed, 0
+        self.images = np.empty((count, size, size, 3), np.uint8)
+        self.textures = np.empty((count, size, size), np.uint8)
+        self.lights = np.empty(count, np.uint8)
+        self.random = np.random.Generator(np.random.Philox(key=[seed, 0x9001]))
+        with tqdm(total=count, desc="texture world", unit="image", disable=not progress) as bar:
+            while self.drawn < count:
+                n = min(64, count - self.drawn)
+                self.refresh(n)
+                bar.update(n)
+
+    def refresh(self, n: int) -> None:
+        fresh = render(range(self.drawn, self.drawn + n), self.size, seed=self.seed)
+        at = np.arange(self.drawn, self.drawn + n) % len(self.lights)
+        self.images[at], self.textures[at], self.lights[at] = fresh.images, fresh.textures, fresh.lights
+        self.drawn += n
+
+    def batch(self, n: int) -> TextureBatch:
+        at = self.random.integers(len(self.lights), size=n)
+        images, textures = self.images[at], self.textures[at]
+        for axis in (1, 2):  # upside down, left to right: neither changes a class or a light
+            flip = self.random.random(n) < 0.5
+            images[flip], textures[flip] = np.flip(images[flip], axis), np.flip(textures[flip], axis)
+        return TextureBatch(images, textures, self.lights[at])
+
+
+def _to_device(batch: TextureBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (B, 3, H, W) in [-1, 1] channels-last, textures (B, H, W), lights (B,)."""
+    images = (
+        torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    )  # a permuted NHWC array is channels-last already
+    return images, torch.from_numpy(batch.textures).to(device), torch.from_numpy(batch.lights).to(device)
+
+
+def _train(student: _Student, pool: _Pool, steps: int, batch_size: int, device: torch.device, progress: bool) -> None:
+    decayed = [p for p in student.parameters() if p.ndim > 1]
+    plain = [p for p in student.parameters() if p.ndim <= 1]  # norms and biases
+    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=PEAK_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, PEAK_RATE, total_steps=steps + 1, pct_start=WARM_UP, cycle_momentum=False
+    )
+    student.train()
+    with tqdm(total=steps, desc="pretrain", unit="step", disable=not progress) as bar:
+        for step in range(steps):
+            pool.refresh(batch_size // 4)  # so each image is seen about four times
+            inputs = _to_device(pool.batch(batch_size), device)
+            with torch.autocast(device.type, torch.bfloat16):
+                loss = _loss(student, *inputs)
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(student.parameters(), 5.0)
+            optimiser.step()
+            schedule.step()
+            bar.update()
+            if step % 20 == 0:
+                bar.set_postfix(loss=f"{loss.item():.3f}")
+
+
+@torch.no_grad()
+def _calibrate(student: _Student, pool: _Pool, batch_size: int, device: torch.device) -> None:
+    """Batch-norm statistics afresh for the final weights, as plain averages in float32: the running ones lag behind and come from bfloat16."""
+    norms = [m for m in student.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None  # a cumulative average
+    student.train()
+    for _ in range(max(1, min(CALIBRATION, len(pool.lights)) // batch_size)):
+        student(_to_device(pool.batch(batch_size), device)[0])
+    for m, momentum in zip(norms, momenta, strict=True):
+        m.momentum = momentum
+    student.eval()
+
+
+@torch.no_grad()
+def _validate(student: _Student, count: int, size: int, seed: int, device: torch.device) -> dict[str, float]:
+    """Shares of right answers on split "val", in float32: textures at each stride (a cell's right answer is its most frequent class), and the light."""
+    student.eval()
+    right = dict.fromkeys((*(f"texture_accuracy_stride_{s}" for s in STRIDES), "light_accuracy"), 0.0)
+    for start in range(0, count, 64):
+        n = min(64, count - start)
+        images, textures, lights = _to_device(render(range(start, start + n), size, seed=seed, split="val"), device)
+        logits, light = student(images)
+        for stride, z, t in zip(STRIDES, logits, _targets(textures), strict=True):
+            right[f"texture_accuracy_stride_{stride}"] += (z.argmax(1) == t.argmax(1)).float().mean().item() * n
+        right["light_accuracy"] += (light.argmax(1) == lights).float().sum().item()
+    return {name: round(total / count, 4) for name, total in right.items()}
+
+
+def _half(trunk: nn.Module) -> dict[str, Tensor]:
+    """The trunk's state dict with its floats as float16, on the CPU, contiguous."""
+    state = {k: (v.half() if v.is_floating_point() else v).cpu().contiguous() for k, v in trunk.state_dict().items()}
+    broken = [k for k, v in state.items() if not torch.isfinite(v).all()]
+    if broken:
+        raise RuntimeError(f"pretrain: {', '.join(broken)} not finite in float16: training diverged")
+    return state
+
+
+def _replace(path: Path, data: bytes) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+def _commit() -> str | None:
+    """The commit this ran from, "+changes" where files under dpsims/ differ from it; None outside a checkout."""
+    try:
+        git = ["git", "-C", str(ROOT)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--", "dpsims/pretraining.py", "dpsims/data"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if changes.stdout.strip() else "")
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} of {os.cpu_count()} threads"
+
+
+def pretrain(
+    out: str | Path,
+    *,
+    size: int = 64,
+    steps: int = 6000,
+    batch_size: int = 32,
+    seed: int = 0,
+    pool: int = 8192,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> dict:
+    """Train the backbone on the texture world and write OUT/weights.safetensors and OUT/provenance.json.
+
+    `size`: pixels, a multiple of 32. `steps` of `batch_size` images, a quarter of them newly drawn at each step; `pool`: images kept in memory for the rest.
+    `device`: default the GPU where there is one. The default arguments take about 9 minutes on one core. Returns the provenance: command, commit, seed, hardware, seconds,
+    metrics on 1,024 held-out images (measured with the float16 weights as saved), sha256 of the weights. Raises `InputError` for arguments out of range.
+    """
+    if size < 32 or size % 32:
+        raise InputError(f"pretrain: size {size} is not a multiple of 32; choose 64, 96, 128, ...")
+    if min(steps, batch_size // 4, pool // batch_size) < 1:
+        raise InputError(
+            f"pretrain: steps {steps}, batch size {batch_size}, pool {pool}: use steps >= 1 and 4 <= batch size <= pool"
+        )
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    commit, started = _commit(), time.time()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        student = _Student().to(device, memory_format=torch.channels_last)
+    images = _Pool(pool, size, seed, progress)
+    _train(student, images, steps, batch_size, device, progress)
+    _calibrate(student, images, batch_size, device)
+    state = _half(student.trunk)
+    student.trunk.load_state_dict(state)  # judged as it is shipped
+    metrics = _validate(student, VALIDATION, size, seed, device)
+    data = save(state, metadata={"format": "pt", "architecture": ARCHITECTURE, "channels": json.dumps(CHANNELS)})
+    cfg = student.trunk.pretrained_cfg
+    provenance = {
+        "format": 1,
+        "name": "texture_resnet10t",
+        "architecture": {"timm": ARCHITECTURE, "channels": CHANNELS, "mean": cfg["mean"], "std": cfg["std"]},
+        "trained_on": "dpsims.data.texture_world (procedural; no real image, nothing of Scenes)",
+        "command": f"dpsims pretrain --out {out} --size {size} --steps {steps} --batch-size {batch_size} --seed {seed}",
+        "arguments": {"size": size, "steps": steps, "batch_size": batch_size, "seed": seed, "pool": pool},
+        "commit": commit,
+        "hardware": _hardware(device),
+        "software": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "numpy": np.__version__,
+        },
+        "seconds": round(time.time() - started, 1),
+        "images_drawn": images.drawn,
+        "metrics": metrics,
+        "parameters": sum(p.numel() for p in student.trunk.parameters()),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    _replace(out / "weights.safetensors", data)
+    _replace(out / "provenance.json", (json.dumps(provenance, indent=2) + "\n").encode())
+    return provenance
+
+
+def load_trunk(path: str | Path, *, features_only: bool = False) -> nn.Module:
+    """The shipped trunk in eval mode, float32: a plain timm model without classifier, or with `features_only` one that gives strides 2, 4, 8, 16, 32.
+
+    `path`: a folder that `pretrain` wrote. Raises `InputError` where there are no weights.
+    """
+    weights = Path(path) / "weights.safetensors"
+    if not weights.is_file():
+        raise InputError(f"{weights}: no such file; make it with: dpsims pretrain --out {path}")
+    kind = {"features_only": True} if features_only else {"num_classes": 0}
+    model = timm.create_model(ARCHITECTURE, channels=CHANNELS, **kind)
+    model.load_state_dict(load_file(weights), strict=True)
+    return model.eval()
