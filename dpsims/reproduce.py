@@ -1,9 +1,9 @@
 """The notebooks in order, headless: `dpsims reproduce --preset demo` is the whole project from data to figures.
 
-A preset is ``notebooks/presets/NAME.yml``. Its section ``shared`` holds parameters for every notebook that knows them;
-a section named after a notebook holds that one's own. In values, ``{out}`` stands for the output folder, so that a
-later notebook finds what an earlier one made (``run: "{out}/03_training/run"``). Every notebook has a parameter ``out``, the
-folder for what it makes, and leaves its figures of merit there in ``metrics.json``.
+A preset is ``notebooks/presets/NAME.yml``. Its section ``shared`` holds parameters for every notebook that knows
+them; a section named after a notebook holds that one's own. In values, ``{out}`` stands for the output folder, so
+that a later notebook finds what an earlier one made (``run: "{out}/03_training/run"``). Every notebook has a
+parameter ``out``, the folder for what it makes, and leaves its figures of merit there in ``metrics.json``.
 
 A notebook counts as finished while its code, its parameters, the library's version and the notebooks that it builds on
 are what they were; then it is skipped. Otherwise its old folder is kept aside as ``NAME.previous``.

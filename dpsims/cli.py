@@ -1,0 +1,242 @@
+"""The console script `dpsims`: thin commands over the library, which is imported only by the command that needs it.
+
+Bad input (`InputError`) ends in one line on standard error and exit code 2; Ctrl-C in exit code 130.
+"""
+
+import errno
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from dpsims import __version__
+from dpsims.errors import InputError
+
+# a folder that the user chose cannot hold the results; any other OSError is a bug and keeps its traceback
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
+
+
+class _PoliteGroup(typer.core.TyperGroup):
+    """Turns what a user can cause into a line that a user can read."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            print(f"dpsims: {error}", file=sys.stderr)
+            raise typer.Exit(2) from None
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            print(f"dpsims: {error.filename}: {error.strerror}; choose a folder that can be written", file=sys.stderr)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            print("\ndpsims: interrupted; what was finished is kept", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=_PoliteGroup,
+    name="dpsims",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain text: brackets in examples stay, and logs stay readable
+    pretty_exceptions_enable=False,  # a bug shows Python's own traceback
+    help="Semantic image synthesis with a pre-trained backbone in the discriminator (DP-SIMS). "
+    "`dpsims reproduce --preset demo` shows everything at once.",
+)
+
+Size = Annotated[int, Option(help="Height and width in pixels, 64 to 512.")]
+Seed = Annotated[int, Option(help="Same seed, same result.")]
+Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, ...; the GPU where there is one if not given.")]
+Settings = Annotated[
+    list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change one value; may be given many times.")
+]
+
+
+class Dataset(StrEnum):
+    """Data sets by name."""
+
+    scenes = "scenes"
+    ade20k = "ade20k"
+    coco_stuff = "coco_stuff"
+    cityscapes = "cityscapes"
+    custom = "custom"
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given; the library's own defaults hold for the rest."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dpsims {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[Dataset, Argument(help="Which data set. Scenes is drawn by code and needs no files.")],
+    out: Annotated[Path, Option(help="Folder for the prepared arrays (uint8 .npy and index.json).")],
+    root: Annotated[Path | None, Option(help="Folder of the files as published; not for scenes.")] = None,
+    size: Size = 64,
+    n: Annotated[int, Option(help="Training images to draw (scenes only); 12 kB of disk each at 64 px.")] = 3000,
+    n_val: Annotated[int, Option(help="Held-out images to draw (scenes only).")] = 500,
+    seed: Seed = 0,
+    check_only: Annotated[bool, Option("--check-only", help="Check the files, write nothing; not for scenes.")] = False,
+) -> None:
+    """Prepare a data set once: images, label maps and class counts as arrays that training maps into memory.
+
+    Asked again with the same arguments it returns at once; training and held-out scenes never share a seed.
+
+    Example: dpsims prepare scenes --size 64 --n 3000 --out data/cache/mine
+    """
+    if dataset is not Dataset.scenes:
+        raise InputError(f"{dataset}: reading this data set comes with a later version; this one has scenes")
+    if root is not None or check_only:
+        raise InputError("scenes: is drawn by code, so there is no --root to read and nothing for --check-only")
+    from dpsims.data.prepare import prepare_scenes
+
+    print(prepare_scenes(out, size=size, n=n, n_val=n_val, seed=seed))
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path, Option(help="Folder for weights.safetensors (float16, 2.5 MB) and provenance.json.")],
+    size: Size = 64,
+    steps: Annotated[int | None, Option(help="Optimiser steps; if not given, as many as the shipped one had.")] = None,
+    seed: Seed = 0,
+    device: Device = None,
+) -> None:
+    """Pre-train the embedded backbone on the texture world, which knows nothing of the scenes or their labels.
+
+    Makes data/backbones/texture_resnet10t again; minutes on a CPU.
+    """
+    from dpsims.pretraining import pretrain as run
+
+    run(out, **_given(size=size, steps=steps, seed=seed, device=device))
+
+
+@app.command()
+def train_evaluators(
+    out: Annotated[Path, Option(help="Folder for weights.safetensors and provenance.json.")],
+    size: Size = 64,
+    steps: Annotated[int | None, Option(help="Optimiser steps; if not given, as many as the shipped one had.")] = None,
+    seed: Seed = 100,
+) -> None:
+    """Train the network that evaluates: another architecture, seed and data than the discriminator's.
+
+    Makes data/evaluators/scenes-64 again; minutes on a CPU.
+    """
+    from dpsims.evaluation.segmenter import train_evaluator
+
+    train_evaluator(out, **_given(size=size, steps=steps, seed=seed))
+
+
+@app.command()
+def train(
+    preset: Annotated[str, Option(help="Training preset: scenes64, scenes64_quick or tiny (see dpsims/config.py).")],
+    out: Annotated[Path, Option(help="Run folder: config.json, metrics.csv, sample sheets, checkpoints.")],
+    settings: Settings = None,
+    resume: Annotated[bool, Option("--resume", help="Continue the run in --out exactly where it stopped.")] = False,
+    data: Annotated[Path | None, Option(help="Prepared data set; the preset's own, made on demand, if none.")] = None,
+) -> None:
+    """Train a generator and a discriminator; Ctrl-C saves and says how to resume.
+
+    Works on one GPU or a CPU as it is. Fields for --set are those of dpsims/config.py, as section.field=value.
+
+    Example: dpsims train --preset scenes64 --set train.steps=2000 --set loss.lambda_diversity=4 --out runs/mine
+    """
+    from dpsims.config import override
+    from dpsims.config import preset as named
+
+    placed = [f"data.path={data}"] if data is not None else []
+    config = override(named(preset), [*placed, *(settings or [])])  # a typing error is told before torch is loaded
+    from dpsims.training import fit
+
+    fit(config, out, resume=resume)
+
+
+@app.command()
+def generate(
+    checkpoint: Annotated[Path, Option(help="Checkpoint folder, such as data/checkpoints/scenes-64.")],
+    labels: Annotated[Path, Option(help="A label map (8-bit PNG of class ids, 0 = void), or a folder of them.")],
+    out: Annotated[Path, Option(help="Folder for the images (PNG).")],
+    seed: Seed = 0,
+    n: Annotated[int, Option(min=1, help="Images for each label map, each with its own noise.")] = 4,
+) -> None:
+    """Draw images from label maps alone; no photograph is read.
+
+    Example: dpsims generate --checkpoint data/checkpoints/scenes-64 --labels map.png --n 4 --out runs/images
+    """
+    from dpsims.synthesis import generate_files
+
+    for path in generate_files(checkpoint, labels, out, seed=seed, n=n):
+        print(path)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, Option(help="Checkpoint folder, such as data/checkpoints/scenes-64.")],
+    data: Annotated[Path, Option(help="Prepared data set whose held-out split is the reference.")],
+    out: Annotated[Path, Option(help="JSON file for the figures.")],
+) -> None:
+    """Measure a checkpoint: Frechet distance, mIoU and diversity, beside reference rows on the same scale.
+
+    Distances come from the shipped evaluation network, not from Inception: compare them within this project only.
+    """
+    from dpsims.evaluation.protocol import evaluate_checkpoint
+
+    evaluate_checkpoint(checkpoint, data, out=out)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, Argument(help="Run folder, as made by dpsims train.")],
+    out: Annotated[Path, Option(help="Folder for the checkpoint (safetensors in float16, and JSON).")],
+) -> None:
+    """Make a small checkpoint of a run: averaged generator, discriminator decoder and statistics, backbone by name."""
+    from dpsims.checkpoint import export_run
+
+    print(export_run(run, out))
+
+
+@app.command()
+def bench(
+    out: Annotated[Path, Option(help="JSON file for the costs (milliseconds a step, images/s, megabytes).")],
+) -> None:
+    """Measure what a training step and an image cost on this machine."""
+    from dpsims.bench import bench as run
+
+    run(out)
+
+
+@app.command()
+def reproduce(
+    preset: Annotated[str, Option(help="Notebook preset: a file in notebooks/presets.")] = "demo",
+    out: Annotated[Path | None, Option(help="Output folder; runs/PRESET if not given.")] = None,
+    settings: Settings = None,
+    only: Annotated[str | None, Option(help="Run one notebook alone, by its number: 03.")] = None,
+) -> None:
+    """Run the notebooks in order; finished ones are skipped, and summary.md collects their figures.
+
+    Parameters for --set are those in the notebooks' first cells: steps=300 for all that know it, 03.steps=300 for one.
+
+    Example: dpsims reproduce --preset demo --set 03.steps=300 --out runs/short
+    """
+    from dpsims.reproduce import reproduce as run
+
+    run(preset, out, settings or [], only)
