@@ -1,0 +1,219 @@
+"""Train the evaluation network of `segmenter.py` on Scenes: `dpsims train-evaluators`.
+
+Standing: default of this project throughout; see `segmenter.py`.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from dpsims.data import scenes
+from dpsims.errors import InputError
+from dpsims.evaluation.segmentation import VOID, SegmentationScore
+from dpsims.evaluation.segmenter import Segmenter, from_bytes
+from dpsims.paths import ROOT
+
+BATCH = 16
+LEARNING_RATE = 2e-3  # highest of a one-cycle schedule
+MOOD_WEIGHT = 0.3  # of the mood's cross-entropy beside the pixels'
+POOL = 4096  # training images, rendered once and mirrored at random
+HELD_OUT = 500  # images of split "val" on which the provenance is measured
+
+
+def train_evaluator(
+    out: str | Path,
+    *,
+    size: int = 64,
+    steps: int = 2500,
+    seed: int = 100,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> dict:
+    """Train the evaluation network on Scenes and write `out/weights.safetensors` (float16) and `out/provenance.json`.
+
+    Trained on split "evaluator" of the given seed, which no prepared data set contains; measured on "val".
+
+    Args:
+        out: folder, made if missing; files in it are replaced when all is done.
+        size: side of the square images in pixels, a multiple of 8.
+        steps: training steps of 16 images.
+        seed: of the images, the initialisation and the order.
+        device: default: the GPU where there is one.
+        progress: show bars.
+
+    Returns:
+        The provenance: command, commit, seed, hardware, seconds, architecture, metrics, sha256.
+
+    Raises:
+        InputError: size is not a multiple of 8, or steps < 1, or `out` cannot be written.
+    """
+    if size < 16 or size % 8:
+        raise InputError(f"--size {size}: the network halves three times; give a multiple of 8, 16 or more")
+    if steps < 1:
+        raise InputError(f"--steps {steps}: give at least 1")
+    folder = _writable(Path(out))
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    started = time.perf_counter()
+    pool = min(POOL, steps * BATCH)
+    images, labels, moods = _render(pool, size, seed, "evaluator", progress)
+    rendered = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):  # the caller's random state is none of our business
+        torch.manual_seed(seed)
+        network = Segmenter(len(scenes.CLASSES), tuple(scenes.MOODS), size, size)
+    network = network.to(place, memory_format=torch.channels_last)
+    _fit(network, images, labels, moods, steps, seed, progress)
+    _standardise(network, images)
+    trained = time.perf_counter()
+    weights = {name: value.half().contiguous().cpu() for name, value in network.state_dict().items()}
+    network.load_state_dict({name: value.float() for name, value in weights.items()})  # measure what is shipped
+    metrics = measure(network, *_render(min(HELD_OUT, pool), size, seed, "val", progress))
+    provenance = {
+        "what": "evaluation network of Scenes: classes, moods and features; see dpsims/evaluation/segmenter.py",
+        "command": f"dpsims train-evaluators --size {size} --steps {steps} --seed {seed} --out {out}",
+        "commit": _commit(),
+        "seed": seed,
+        "steps": steps,
+        "batch": BATCH,
+        "images": {"split": "evaluator", "count": pool, "held_out": "val", "held_out_count": min(HELD_OUT, pool)},
+        "hardware": f"{_processor(place)}, {torch.get_num_threads()} thread(s), torch {torch.__version__}",
+        "seconds": {"rendering": round(rendered - started, 1), "training": round(trained - rendered, 1)},
+        "architecture": {
+            "num_classes": network.num_classes,
+            "moods": list(network.moods),
+            "height": size,
+            "width": size,
+            "widths": list(network.widths),
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "num_features": network.num_features,
+        },
+        "metrics": metrics,
+    }
+    return _write(folder, weights, provenance)
+
+
+@torch.inference_mode()
+def measure(network: Segmenter, images: Tensor, labels: Tensor, moods: Tensor) -> dict:
+    """Scores on real images: `miou`, `pixel_accuracy`, `iou` by class name, `mood_accuracy`, all in [0,1].
+
+    Args:
+        network: in any mode; put to eval.
+        images: (N,3,H,W) uint8.
+        labels: (N,H,W) ids.
+        moods: (N,) ids of moods.
+    """
+    network.eval()
+    score, right = SegmentationScore(network.num_classes), 0
+    for chunk in torch.arange(len(images)).split(64):
+        judged = network.judge(images[chunk])
+        score.update(judged.classes.argmax(1).cpu(), labels[chunk])
+        right += int((judged.moods.argmax(1).cpu() == moods[chunk]).sum())
+    result = score.result()
+    return {
+        "miou": result["miou"],
+        "pixel_accuracy": result["pixel_accuracy"],
+        "iou": dict(zip(scenes.CLASSES, result["iou"], strict=True)),
+        "mood_accuracy": right / len(images),
+    }
+
+
+def _render(count: int, size: int, seed: int, split: str, progress: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (N,3,H,W) uint8, labels (N,H,W) uint8, moods (N,) int64."""
+    batches = [
+        scenes.render(np.arange(first, min(first + 64, count)), size, seed=seed, split=split)
+        for first in tqdm(range(0, count, 64), desc=f"rendering {split}", unit="batch", disable=not progress)
+    ]
+    images = torch.from_numpy(np.concatenate([b.images for b in batches])).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(np.concatenate([b.labels for b in batches]))
+    return images, labels, torch.from_numpy(np.concatenate([b.moods for b in batches])).long()
+
+
+def _fit(
+    network: Segmenter, images: Tensor, labels: Tensor, moods: Tensor, steps: int, seed: int, progress: bool
+) -> None:
+    place = network.feature_mean.device
+    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=max(steps, 2), pct_start=0.1)
+    draw = torch.Generator().manual_seed(seed)
+    order = torch.empty(0, dtype=torch.long)
+    network.train()
+    bar = tqdm(range(steps), desc="training the evaluation network", unit="step", disable=not progress)
+    for step in bar:
+        if len(order) < BATCH:
+            order = torch.cat([order, torch.randperm(len(images), generator=draw)])
+        chosen, order = order[:BATCH], order[BATCH:]
+        x, target, mood = from_bytes(images[chosen]), labels[chosen].long(), moods[chosen].to(place)
+        mirrored = torch.rand(len(chosen), generator=draw) < 0.5
+        x = torch.where(mirrored[:, None, None, None], x.flip(-1), x).to(place, memory_format=torch.channels_last)
+        target = torch.where(mirrored[:, None, None], target.flip(-1), target).to(place)
+        with torch.autocast(place.type, dtype=torch.bfloat16):
+            judged = network(x)
+        pixels = functional.cross_entropy(judged.classes, torch.where(target == 0, VOID, target - 1), ignore_index=VOID)
+        loss = pixels + MOOD_WEIGHT * functional.cross_entropy(judged.moods, mood)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimiser.step()
+        schedule.step()
+        if step % 50 == 0:
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+    network.eval()
+
+
+@torch.inference_mode()
+def _standardise(network: Segmenter, images: Tensor) -> None:
+    """Give every feature mean 0 and deviation 1 over training images, so that no channel's scale rules the distance."""
+    place = network.feature_mean.device
+    pooled = torch.cat([network.encode(from_bytes(chunk.to(place)))[1] for chunk in images[:2048].split(64)])
+    network.feature_mean.copy_(pooled.mean(0))
+    network.feature_std.copy_(pooled.std(0, unbiased=False).clamp_min(1e-3))  # a dead channel must not be blown up
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); give another --out") from error
+    return folder
+
+
+def _commit() -> str | None:
+    run = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return run.stdout.strip() or None
+
+
+def _processor(place: torch.device) -> str:
+    if place.type == "cuda":
+        return torch.cuda.get_device_name(place)
+    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")  # Linux only; elsewhere `platform` must do
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+
+
+def _write(folder: Path, weights: dict[str, Tensor], provenance: dict) -> dict:
+    """Weights, then provenance with their hash: a crash in between is a mismatch that `load_evaluator` reports."""
+    temporary = folder / f".weights.{os.getpid()}.tmp"
+    save_file(weights, temporary)
+    provenance["sha256"] = hashlib.sha256(temporary.read_bytes()).hexdigest()
+    text = folder / f".provenance.{os.getpid()}.tmp"
+    text.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / "weights.safetensors")
+    os.replace(text, folder / "provenance.json")
+    return provenance

@@ -1,0 +1,168 @@
+"""Rows that a generator's figures are read beside: what real images, and images of a trivial kind, score.
+
+A distance has no unit: "14" says nothing until one knows that real images score 0.1, a slight blur 10 and flat colours
+18. Each row is a `synthesise(labels, seeds) -> images` as a generator is, so that all go through the same code.
+Standing: default of this project (the paper compares with other methods instead).
+
+Shapes: B maps, N maps of the split, H and W pixels, K classes, M moods. Images (B,3,H,W) float in [-1,1].
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dpsims.data import scenes
+from dpsims.data.prepare import PreparedData
+
+Synthesise = Callable[[Tensor, list[int]], Tensor]  # labels (B,H,W) int64, a seed per map -> (B,3,H,W) in [-1,1]
+ONE_MOOD = "day"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One row: what draws the images, and which real images it is measured against."""
+
+    name: str
+    meaning: str
+    synthesise: Synthesise
+    maps: range  # which label maps of the split are drawn
+    against: range  # which real images of "val" the distance is taken to
+    split: str = "val"  # whose label maps
+
+
+def to_floats(images: np.ndarray) -> Tensor:
+    """(B,H,W,3) uint8 -> (B,3,H,W) float in [-1,1]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class Lookup:
+    """Finds a label map of a split again by its contents, since `synthesise` is given nothing else.
+
+    Args:
+        labels: (N,H,W) uint8.
+    """
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self._places = {self._key(m): i for i, m in reversed(list(enumerate(labels)))}  # twins: the first counts
+
+    @staticmethod
+    def _key(label_map: np.ndarray) -> bytes:
+        return hashlib.sha256(np.ascontiguousarray(label_map, dtype=np.uint8).tobytes()).digest()
+
+    def __call__(self, labels: Tensor) -> np.ndarray:
+        """Labels (B,H,W) -> positions (B,) in the split; KeyError for a map that is not in it."""
+        return np.array([self._places[self._key(m)] for m in labels.cpu().numpy()])
+
+
+def mean_colours(images: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Mean colour of every id: images (N,H,W,3) uint8, labels (N,H,W) -> (K+1,3) float in 0..255, NaN if absent."""
+    sums, counts = np.zeros((num_classes + 1, 3)), np.zeros(num_classes + 1)
+    for first in range(0, len(labels), 256):  # the arrays are memory maps: never read them whole
+        ids, pixels = labels[first : first + 256].ravel(), images[first : first + 256].reshape(-1, 3)
+        counts += np.bincount(ids, minlength=num_classes + 1)
+        for channel in range(3):
+            sums[:, channel] += np.bincount(ids, weights=pixels[:, channel], minlength=num_classes + 1)
+    with np.errstate(invalid="ignore"):
+        return sums / counts[:, None]
+
+
+def colour_by_class(data: PreparedData) -> Synthesise:
+    """Every class in its mean colour over the training split (absent ones, and void if absent: mid-grey)."""
+    train = data.split("train")
+    table = np.nan_to_num(mean_colours(train.images, train.labels, data.index["num_classes"]), nan=127.5)
+
+    def synthesise(labels: Tensor, seeds: list[int]) -> Tensor:
+        return torch.from_numpy(table[labels.cpu().numpy()]).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    return synthesise
+
+
+def colour_by_class_and_mood(data: PreparedData) -> Synthesise:
+    """Every class in its mean colour in one mood, drawn uniformly by the seed: right colours and moods, no texture."""
+    train, num_classes = data.split("train"), data.index["num_classes"]
+    overall = np.nan_to_num(mean_colours(train.images, train.labels, num_classes), nan=127.5)
+    tables = []
+    for mood in range(len(scenes.MOODS)):
+        chosen = np.flatnonzero(train.moods == mood)
+        table = mean_colours(train.images[chosen], train.labels[chosen], num_classes)
+        tables.append(np.where(np.isnan(table), overall, table))
+
+    def synthesise(labels: Tensor, seeds: list[int]) -> Tensor:
+        ids = labels.cpu().numpy()
+        images = np.stack([tables[m][i] for m, i in zip(draw_moods(seeds), ids, strict=True)])
+        return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    return synthesise
+
+
+def draw_moods(seeds: list[int]) -> np.ndarray:
+    """One mood (B,) for every seed, uniform."""
+    return np.array([np.random.default_rng(seed).integers(len(scenes.MOODS)) for seed in seeds])
+
+
+def same_image(data: PreparedData, split: str = "val") -> Synthesise:
+    """The real image of the map itself."""
+    arrays = data.split(split)
+    find = Lookup(arrays.labels)
+    return lambda labels, seeds: to_floats(arrays.images[find(labels)])
+
+
+def blurred(data: PreparedData) -> Synthesise:
+    """The real image under a 3x3 box blur."""
+    real = same_image(data)
+    return lambda labels, seeds: functional.avg_pool2d(
+        functional.pad(real(labels, seeds), (1, 1, 1, 1), mode="replicate"), 3, stride=1
+    )
+
+
+def redrawn(data: PreparedData, mood: str | None = None) -> Synthesise:
+    """The map's own scene drawn again by `scenes.render`: in a mood drawn by the seed, or always in the same one.
+
+    In drawn moods this *is* p(image | map), sampled perfectly: no generator can do better but by chance.
+    """
+    find, index = Lookup(data.split("val").labels), data.index
+    size = (index["height"], index["width"])
+
+    def synthesise(labels: Tensor, seeds: list[int]) -> Tensor:
+        places = find(labels)
+        moods = draw_moods(seeds) if mood is None else np.full(len(seeds), scenes.MOODS.index(mood))
+        batch = scenes.render(places, size, seed=index["seed"], split="val", moods=moods)
+        if not np.array_equal(batch.labels, labels.cpu().numpy()):
+            raise RuntimeError(
+                "scenes.render no longer draws the label maps of this prepared data set; prepare it anew"
+            )
+        return to_floats(batch.images)
+
+    return synthesise
+
+
+def rows_for(data: PreparedData, count: int) -> list[Reference]:
+    """All rows that this data set allows, for evaluations on the first `count` maps of "val"."""
+    half, all_maps = count // 2, range(count)
+    table: list[tuple[str, str, Synthesise]] = [
+        ("real", "the very images of the held-out maps", same_image(data)),
+        ("blur_3x3", "held-out images under a 3x3 box blur", blurred(data)),
+        ("class_mean", "every class in its mean training colour", colour_by_class(data)),
+    ]
+    if data.split("train").moods is not None:
+        meaning = "every class in its mean training colour in a mood drawn by the seed"
+        table.append(("class_mood_mean", meaning, colour_by_class_and_mood(data)))
+    if data.index["dataset"] == "scenes":
+        table += [
+            ("redrawn", "the held-out maps drawn again in moods drawn by the seed: a perfect sampler", redrawn(data)),
+            ("one_mood", f"the held-out maps drawn again, all in mood {ONE_MOOD}", redrawn(data, ONE_MOOD)),
+        ]
+    rows = [Reference(name, meaning, synthesise, all_maps, all_maps) for name, meaning, synthesise in table]
+    halves = "held-out images: the second half against the first"
+    train = "training images on their own maps, against held-out images"
+    train_maps = range(min(count, len(data.split("train").labels)))
+    return [
+        *rows,
+        Reference("real_halves", halves, same_image(data), range(half, 2 * half), range(half)),
+        Reference("train", train, same_image(data, "train"), train_maps, all_maps, split="train"),
+    ]
