@@ -2,7 +2,7 @@
 
 d^2 = |m_r - m_g|^2 + tr(S_r + S_g - 2 (S_r S_g)^(1/2)), m and S the mean and covariance of the features of real and
 generated images (Heusel et al. 2017, published; computed by torchmetrics in float64). The features here are those of
-`segmenter.py`, not Inception's: values compare with the reference rows of the same protocol and with nothing else.
+`unet.py`, not Inception's: values compare with the reference rows of the same protocol and with nothing else.
 Like every such distance it depends on the number of images, which results therefore carry.
 """
 

@@ -3,7 +3,7 @@
 All label maps of "val" (or the first of them) are drawn once; these images give the Fréchet distance to the real
 images of the same maps, the segmentation scores and the shares of moods. The first maps are drawn several times for
 diversity. Every image is turned to 8 bits before anything is measured, and everything is measured in float32 or better.
-Sample i of map j has the seed of `sample_seed`. Standing: default of this project (`segmenter.py` says why).
+Sample i of map j has the seed of `sample_seed`. Standing: default of this project (`unet.py` says why).
 """
 
 import hashlib
@@ -25,7 +25,8 @@ from dpsims.evaluation import diversity
 from dpsims.evaluation.frechet import FrechetDistance
 from dpsims.evaluation.references import Reference, Synthesise, rows_for
 from dpsims.evaluation.segmentation import SegmentationScore
-from dpsims.evaluation.segmenter import Segmenter, load_evaluator, to_bytes
+from dpsims.evaluation.segmenter import load_evaluator
+from dpsims.evaluation.unet import Segmenter, to_bytes
 from dpsims.labels import label_space
 from dpsims.paths import CACHE, EVALUATORS
 

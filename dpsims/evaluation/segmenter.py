@@ -1,137 +1,34 @@
-"""The evaluation network: a small UNet that names the class of every pixel and the mood of an image; and features.
+"""Load the evaluation network of `unet.py`, or train it on Scenes: `dpsims train-evaluators`.
 
-It shares nothing with the discriminator that it judges: another architecture (a plain UNet with group normalisation,
-where the discriminator uses a timm ResNet), another seed, another set of images (split "evaluator", which no model is
-trained on). Standing: the whole network is a *default* of this project. The paper measures with Inception and with
-published segmenters; those cannot judge procedural scenes.
-
-Shapes: B images, C channels, H and W pixels, K classes, M moods, F features.
+Standing: default of this project throughout; see `unet.py`.
 """
 
 import hashlib
 import json
-from dataclasses import dataclass
+import os
+import platform
+import subprocess
+import time
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm.auto import tqdm
 
+from dpsims.data import scenes
 from dpsims.errors import InputError
-from dpsims.paths import EVALUATORS
+from dpsims.evaluation.segmentation import VOID, SegmentationScore
+from dpsims.evaluation.unet import Segmenter, from_bytes
+from dpsims.paths import EVALUATORS, ROOT
 
-WIDTHS = (24, 48, 96, 160)  # channels at 1, 1/2, 1/4 and 1/8 of the size
-GROUPS = 8
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the network says of a batch of images."""
-
-    classes: Tensor  # (B,K,H,W) logits, channel k-1 is class k
-    moods: Tensor  # (B,M) logits
-    features: Tensor  # (B,F) standardised: mean 0 and standard deviation 1 over real images, each on its own
-
-
-class ConvBlock(nn.Module):
-    """3x3 convolution, group normalisation, ReLU; as many times as asked."""
-
-    def __init__(self, inputs: int, outputs: int, depth: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for i in range(depth):
-            layers += [
-                nn.Conv2d(inputs if i == 0 else outputs, outputs, 3, padding=1, bias=False),
-                nn.GroupNorm(GROUPS, outputs),
-                nn.ReLU(inplace=True),
-            ]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B,C_in,H,W) -> (B,C_out,H,W)."""
-        return self.layers(x)
-
-
-class Segmenter(nn.Module):
-    """UNet with a class head, a mood head and pooled features.
-
-    Args:
-        num_classes: K, without void.
-        moods: names of the moods, in the order of the mood head.
-        height, width: size in pixels of the images it is trained on, multiples of 8.
-        widths: channels of the four levels, multiples of 8.
-    """
-
-    feature_mean: Tensor
-    feature_std: Tensor
-
-    def __init__(
-        self,
-        num_classes: int,
-        moods: tuple[str, ...],
-        height: int,
-        width: int,
-        widths: tuple[int, int, int, int] = WIDTHS,
-    ) -> None:
-        super().__init__()
-        self.num_classes, self.moods, self.height, self.width, self.widths = num_classes, moods, height, width, widths
-        self.sha256 = ""  # of the weights file, set by `load_evaluator`
-        self.down = nn.ModuleList(
-            ConvBlock(inputs, outputs, depth=2) for inputs, outputs in zip((3, *widths[:-1]), widths, strict=True)
-        )
-        self.up = nn.ModuleList(
-            ConvBlock(below + skip, skip, depth=1) for below, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
-        )
-        self.class_head = nn.Conv2d(widths[0], num_classes, 1)
-        self.num_features = 2 * widths[-1]
-        self.mood_head = nn.Linear(self.num_features, len(moods))
-        self.register_buffer("feature_mean", torch.zeros(self.num_features))
-        self.register_buffer("feature_std", torch.ones(self.num_features))
-
-    def encode(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Levels from fine to coarse, and the mean and standard deviation over the pixels of the coarsest, (B,F)."""
-        levels = [self.down[0](images)]
-        for block in self.down[1:]:
-            levels.append(block(functional.max_pool2d(levels[-1], 2)))
-        deepest = levels[-1].float()
-        spread = (deepest.var(dim=(2, 3), unbiased=False) + 1e-6).sqrt()
-        return levels, torch.cat([deepest.mean(dim=(2, 3)), spread], dim=1)
-
-    def forward(self, images: Tensor) -> Judgement:
-        """Images (B,3,H,W) float in [-1,1], H and W multiples of 8."""
-        levels, pooled = self.encode(images)
-        x = levels[-1]
-        for block, skip in zip(self.up, levels[-2::-1], strict=True):
-            x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-            x = block(torch.cat([x, skip], dim=1))
-        standardised = (pooled - self.feature_mean) / self.feature_std
-        return Judgement(self.class_head(x).float(), self.mood_head(pooled).float(), standardised)
-
-    @torch.inference_mode()
-    def judge(self, images: Tensor) -> Judgement:
-        """Judge 8-bit images (B,3,H,W) uint8, on the device of the network, in float32; H and W as it was trained.
-
-        Raises:
-            InputError: images of another size: features and IoU of another scale would be measured.
-        """
-        if tuple(images.shape[-2:]) != (self.height, self.width):
-            raise InputError(
-                f"the evaluation network was trained at {self.height}x{self.width} and the images are "
-                f"{images.shape[-2]}x{images.shape[-1]}; train one of that size: dpsims train-evaluators --size "
-                f"{images.shape[-2]} --out DIR"
-            )
-        return self(from_bytes(images.to(self.feature_mean.device)))
-
-
-def from_bytes(images: Tensor) -> Tensor:
-    """uint8 in 0..255 to float32 in [-1,1]."""
-    return images.float() / 127.5 - 1
-
-
-def to_bytes(images: Tensor) -> Tensor:
-    """Float in [-1,1] to uint8 in 0..255, values outside clipped: what a PNG file keeps, and what every metric sees."""
-    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+BATCH = 16
+LEARNING_RATE = 2e-3  # highest of a one-cycle schedule
+MOOD_WEIGHT = 0.3  # of the mood's cross-entropy beside the pixels'
+POOL = 4096  # training images, rendered once and mirrored at random
+HELD_OUT = 500  # images of split "val" on which the provenance is measured
 
 
 def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | torch.device = "cpu") -> Segmenter:
@@ -176,3 +73,191 @@ def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | to
     network.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
     network.sha256 = digest
     return network.to(device).eval().requires_grad_(False)
+
+
+def train_evaluator(
+    out: str | Path,
+    *,
+    size: int = 64,
+    steps: int = 2500,
+    seed: int = 100,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> dict:
+    """Train the evaluation network on Scenes and write `out/weights.safetensors` (float16) and `out/provenance.json`.
+
+    Trained on split "evaluator" of the given seed, which no prepared data set contains; measured on "val".
+
+    Args:
+        out: folder, made if missing; files in it are replaced when all is done.
+        size: side of the square images in pixels, a multiple of 8.
+        steps: training steps of 16 images.
+        seed: of the images, the initialisation and the order.
+        device: default: the GPU where there is one.
+        progress: show bars.
+
+    Returns:
+        The provenance: command, commit, seed, hardware, seconds, architecture, metrics, sha256.
+
+    Raises:
+        InputError: size is not a multiple of 8, or steps < 1, or `out` cannot be written.
+    """
+    if size < 16 or size % 8:
+        raise InputError(f"--size {size}: the network halves three times; give a multiple of 8, 16 or more")
+    if steps < 1:
+        raise InputError(f"--steps {steps}: give at least 1")
+    folder = _writable(Path(out))
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    started = time.perf_counter()
+    pool = min(POOL, steps * BATCH)
+    images, labels, moods = _render(pool, size, seed, "evaluator", progress)
+    rendered = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):  # the caller's random state is none of our business
+        torch.manual_seed(seed)
+        network = Segmenter(len(scenes.CLASSES), tuple(scenes.MOODS), size, size)
+    network = network.to(place, memory_format=torch.channels_last)
+    _fit(network, images, labels, moods, steps, seed, progress)
+    _standardise(network, images)
+    trained = time.perf_counter()
+    weights = {name: value.half().contiguous().cpu() for name, value in network.state_dict().items()}
+    network.load_state_dict({name: value.float() for name, value in weights.items()})  # measure what is shipped
+    metrics = measure(network, *_render(min(HELD_OUT, pool), size, seed, "val", progress))
+    provenance = {
+        "what": "evaluation network of Scenes: classes, moods and features; see dpsims/evaluation/unet.py",
+        "command": f"dpsims train-evaluators --size {size} --steps {steps} --seed {seed} --out {out}",
+        "commit": _commit(),
+        "seed": seed,
+        "steps": steps,
+        "batch": BATCH,
+        "images": {"split": "evaluator", "count": pool, "held_out": "val", "held_out_count": min(HELD_OUT, pool)},
+        "hardware": f"{_processor(place)}, {torch.get_num_threads()} thread(s), torch {torch.__version__}",
+        "seconds": {"rendering": round(rendered - started, 1), "training": round(trained - rendered, 1)},
+        "architecture": {
+            "num_classes": network.num_classes,
+            "moods": list(network.moods),
+            "height": size,
+            "width": size,
+            "widths": list(network.widths),
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "num_features": network.num_features,
+        },
+        "metrics": metrics,
+    }
+    return _write(folder, weights, provenance)
+
+
+@torch.inference_mode()
+def measure(network: Segmenter, images: Tensor, labels: Tensor, moods: Tensor) -> dict:
+    """Scores on real images: `miou`, `pixel_accuracy`, `iou` by class name, `mood_accuracy`, all in [0,1].
+
+    Args:
+        network: in any mode; put to eval.
+        images: (N,3,H,W) uint8.
+        labels: (N,H,W) ids.
+        moods: (N,) ids of moods.
+    """
+    network.eval()
+    score, right = SegmentationScore(network.num_classes), 0
+    for chunk in torch.arange(len(images)).split(64):
+        judged = network.judge(images[chunk])
+        score.update(judged.classes.argmax(1).cpu(), labels[chunk])
+        right += int((judged.moods.argmax(1).cpu() == moods[chunk]).sum())
+    result = score.result()
+    return {
+        "miou": result["miou"],
+        "pixel_accuracy": result["pixel_accuracy"],
+        "iou": dict(zip(scenes.CLASSES, result["iou"], strict=True)),
+        "mood_accuracy": right / len(images),
+    }
+
+
+def _render(count: int, size: int, seed: int, split: str, progress: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (N,3,H,W) uint8, labels (N,H,W) uint8, moods (N,) int64."""
+    batches = [
+        scenes.render(np.arange(first, min(first + 64, count)), size, seed=seed, split=split)
+        for first in tqdm(range(0, count, 64), desc=f"rendering {split}", unit="batch", disable=not progress)
+    ]
+    images = torch.from_numpy(np.concatenate([b.images for b in batches])).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(np.concatenate([b.labels for b in batches]))
+    return images, labels, torch.from_numpy(np.concatenate([b.moods for b in batches])).long()
+
+
+def _fit(
+    network: Segmenter, images: Tensor, labels: Tensor, moods: Tensor, steps: int, seed: int, progress: bool
+) -> None:
+    place = network.feature_mean.device
+    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=max(steps, 2), pct_start=0.1)
+    draw = torch.Generator().manual_seed(seed)
+    order = torch.empty(0, dtype=torch.long)
+    network.train()
+    bar = tqdm(range(steps), desc="training the evaluation network", unit="step", disable=not progress)
+    for step in bar:
+        if len(order) < BATCH:
+            order = torch.cat([order, torch.randperm(len(images), generator=draw)])
+        chosen, order = order[:BATCH], order[BATCH:]
+        x, target, mood = from_bytes(images[chosen]), labels[chosen].long(), moods[chosen].to(place)
+        mirrored = torch.rand(len(chosen), generator=draw) < 0.5
+        x = torch.where(mirrored[:, None, None, None], x.flip(-1), x).to(place, memory_format=torch.channels_last)
+        target = torch.where(mirrored[:, None, None], target.flip(-1), target).to(place)
+        with torch.autocast(place.type, dtype=torch.bfloat16):
+            judged = network(x)
+        pixels = functional.cross_entropy(judged.classes, torch.where(target == 0, VOID, target - 1), ignore_index=VOID)
+        loss = pixels + MOOD_WEIGHT * functional.cross_entropy(judged.moods, mood)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimiser.step()
+        schedule.step()
+        if step % 50 == 0:
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+    network.eval()
+
+
+@torch.inference_mode()
+def _standardise(network: Segmenter, images: Tensor) -> None:
+    """Give every feature mean 0 and deviation 1 over training images, so that no channel's scale rules the distance."""
+    place = network.feature_mean.device
+    pooled = torch.cat([network.encode(from_bytes(chunk.to(place)))[1] for chunk in images[:2048].split(64)])
+    network.feature_mean.copy_(pooled.mean(0))
+    network.feature_std.copy_(pooled.std(0, unbiased=False).clamp_min(1e-3))  # a dead channel must not be blown up
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); give another --out") from error
+    return folder
+
+
+def _commit() -> str | None:
+    run = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return run.stdout.strip() or None
+
+
+def _processor(place: torch.device) -> str:
+    if place.type == "cuda":
+        return torch.cuda.get_device_name(place)
+    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")  # Linux only; elsewhere `platform` must do
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+
+
+def _write(folder: Path, weights: dict[str, Tensor], provenance: dict) -> dict:
+    """Weights, then provenance with their hash: a crash in between is a mismatch that `load_evaluator` reports."""
+    temporary = folder / f".weights.{os.getpid()}.tmp"
+    save_file(weights, temporary)
+    provenance["sha256"] = hashlib.sha256(temporary.read_bytes()).hexdigest()
+    text = folder / f".provenance.{os.getpid()}.tmp"
+    text.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / "weights.safetensors")
+    os.replace(text, folder / "provenance.json")
+    return provenance
