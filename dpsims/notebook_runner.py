@@ -111,7 +111,7 @@ class _Engine(NBClientEngine):
             startup_timeout=start_timeout,
             timeout=None,  # training takes as long as it takes
             store_widget_state=False,  # images in widgets would be stored twice, and are not shown on reopening
-            extra_arguments=["--log-level=40"],  # ipykernel's start-up warnings say nothing about the notebook
+            extra_arguments=["--log-level=50"],  # ipykernel's own notes say nothing about the notebook
         )
         client.progress = progress
         client.execute()
