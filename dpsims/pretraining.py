@@ -1,14 +1,17 @@
 """Makes the small backbone that is shipped with the project (`dpsims pretrain`), so that it runs without any download.
 
-A slim ResNet learns to name textures and lights in the texture world (`data.texture_world`), a procedural distribution that shares no class, colour rule or drawing
-code with the Scenes data set. It plays the part that ImageNet pre-training plays in the paper, at a size that trains in minutes on one core. Standing: a default
-of this project; the paper's backbones are ImageNet models.
+A slim ResNet learns to name textures and lights in the texture world (`data.texture_world`), a procedural distribution
+that shares no class, colour rule or drawing code with the Scenes data set. It plays the part that ImageNet pre-training
+plays in the paper, at a size that trains in minutes on one core. Standing: a default of this project; the paper's
+backbones are ImageNet models.
 
-Texture classes are asked for at every level the discriminator reads (strides 4, 8, 16, 32), each through one 1x1 convolution, so that every level is informative by itself;
-the light is asked for from pooled stride 32. The heads are thrown away.
+Texture classes are asked for at every level the discriminator reads (strides 4, 8, 16, 32), each through one 1x1
+convolution, so that every level is informative by itself; the light is asked for from pooled stride 32. The heads are
+thrown away.
 
-Files: `weights.safetensors` (float16) has the keys of `timm.create_model("resnet10t", channels=(32, 64, 128, 256), num_classes=0)`. timm keeps these names in the
-`features_only=True` model of this family, so the same file loads there with `strict=True`.
+Files: `weights.safetensors` (float16) has the keys of `timm.create_model("resnet10t", channels=(32, 64, 128, 256),
+num_classes=0)`. timm keeps these names in the `features_only=True` model of this family, so the same file loads there
+with `strict=True`.
 
 Shapes: B batch, H x W image, K = 24 texture classes, l a level of stride s_l.
 """
@@ -38,13 +41,18 @@ from dpsims.paths import ROOT
 
 ARCHITECTURE, CHANNELS = "resnet10t", (32, 64, 128, 256)
 STRIDES = (4, 8, 16, 32)
+_MODULES = ("texture_world", "texture_layout", "textures", "lattice_noise")
+SOURCES = ("dpsims/pretraining.py", *(f"dpsims/data/{name}.py" for name in _MODULES))
 PEAK_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 0.05, 0.05  # AdamW; the last is a share of the steps
 LABEL_STRIDE = 4  # textures are read at one pixel of each 4x4 block; coarser levels get the histogram of these
 CALIBRATION, VALIDATION = 2048, 1024  # images
 
 
 class _Student(nn.Module):
-    """The trunk with its heads: (B, 3, H, W) in [-1, 1] -> texture logits [(B, K, H/s, W/s) for s in STRIDES], light logits (B, 8)."""
+    """The trunk with its heads.
+
+    (B, 3, H, W) in [-1, 1] -> texture logits [(B, K, H/s, W/s) for s in STRIDES], light logits (B, 8).
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +90,9 @@ def _loss(student: _Student, images: Tensor, textures: Tensor, lights: Tensor) -
 
 
 class _Pool:
-    """A ring of rendered images: `refresh` puts newly drawn ones in place of the oldest, `batch` draws with random flips."""
+    """A ring of rendered images: `refresh` puts newly drawn ones in place of the oldest, `batch` draws with random
+    flips.
+    """
 
     def __init__(self, count: int, size: int, seed: int, progress: bool) -> None:
         self.size, self.seed, self.drawn = size, seed, 0
@@ -146,7 +156,9 @@ def _train(student: _Student, pool: _Pool, steps: int, batch_size: int, device: 
 
 @torch.no_grad()
 def _calibrate(student: _Student, pool: _Pool, batch_size: int, device: torch.device) -> None:
-    """Batch-norm statistics afresh for the final weights, as plain averages in float32: the running ones lag behind and come from bfloat16."""
+    """Batch-norm statistics afresh for the final weights, as plain averages in float32: the running ones lag behind and
+    come from bfloat16.
+    """
     norms = [m for m in student.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     for m in norms:
@@ -162,7 +174,9 @@ def _calibrate(student: _Student, pool: _Pool, batch_size: int, device: torch.de
 
 @torch.no_grad()
 def _validate(student: _Student, count: int, size: int, seed: int, device: torch.device) -> dict[str, float]:
-    """Shares of right answers on split "val", in float32: textures at each stride (a cell's right answer is its most frequent class), and the light."""
+    """Shares of right answers on split "val", in float32: textures at each stride (a cell's right answer is its most
+    frequent class), and the light.
+    """
     student.eval()
     right = dict.fromkeys((*(f"texture_accuracy_stride_{s}" for s in STRIDES), "light_accuracy"), 0.0)
     for start in range(0, count, 64):
@@ -191,12 +205,12 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _commit() -> str | None:
-    """The commit this ran from, "+changes" where files under dpsims/ differ from it; None outside a checkout."""
+    """The commit this ran from, "+changes" where a source of this training differs; None outside a checkout."""
     try:
         git = ["git", "-C", str(ROOT)]
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changes = subprocess.run(
-            [*git, "status", "--porcelain", "--", "dpsims/pretraining.py", "dpsims/data"],
+            [*git, "status", "--porcelain", "--", *SOURCES],
             capture_output=True,
             text=True,
             check=True,
@@ -225,9 +239,11 @@ def pretrain(
 ) -> dict:
     """Train the backbone on the texture world and write OUT/weights.safetensors and OUT/provenance.json.
 
-    `size`: pixels, a multiple of 32. `steps` of `batch_size` images, a quarter of them newly drawn at each step; `pool`: images kept in memory for the rest.
-    `device`: default the GPU where there is one. The default arguments take about 9 minutes on one core. Returns the provenance: command, commit, seed, hardware, seconds,
-    metrics on 1,024 held-out images (measured with the float16 weights as saved), sha256 of the weights. Raises `InputError` for arguments out of range.
+    `size`: pixels, a multiple of 32. `steps` of `batch_size` images, a quarter of them newly drawn at each step;
+    `pool`: images kept in memory for the rest. `device`: default the GPU where there is one. The default arguments take
+    about 9 minutes on one core. Returns the provenance: command, commit, seed, hardware, seconds, metrics on 1,024
+    held-out images (measured with the float16 weights as saved), sha256 of the weights. Raises `InputError` for
+    arguments out of range.
     """
     if size < 32 or size % 32:
         raise InputError(f"pretrain: size {size} is not a multiple of 32; choose 64, 96, 128, ...")
@@ -255,7 +271,8 @@ def pretrain(
         "name": "texture_resnet10t",
         "architecture": {"timm": ARCHITECTURE, "channels": CHANNELS, "mean": cfg["mean"], "std": cfg["std"]},
         "trained_on": "dpsims.data.texture_world (procedural; no real image, nothing of Scenes)",
-        "command": f"dpsims pretrain --out {out} --size {size} --steps {steps} --batch-size {batch_size} --seed {seed}",
+        "command": f"dpsims pretrain --out {out} --size {size} --steps {steps} --batch-size {batch_size}"
+        f" --pool {pool} --seed {seed}",
         "arguments": {"size": size, "steps": steps, "batch_size": batch_size, "seed": seed, "pool": pool},
         "commit": commit,
         "hardware": _hardware(device),
@@ -277,9 +294,11 @@ def pretrain(
 
 
 def load_trunk(path: str | Path, *, features_only: bool = False) -> nn.Module:
-    """The shipped trunk in eval mode, float32: a plain timm model without classifier, or with `features_only` one that gives strides 2, 4, 8, 16, 32.
+    """The trunk that `pretrain` wrote, in eval mode and float32.
 
-    `path`: a folder that `pretrain` wrote. Raises `InputError` where there are no weights.
+    A plain timm model without classifier, or with `features_only` one that gives strides 2, 4, 8, 16, 32. Both take
+    images in [0, 1] normalised by the provenance's mean and std (ImageNet's, timm's default). `path`: a folder that
+    `pretrain` wrote. Raises `InputError` where there are no weights.
     """
     weights = Path(path) / "weights.safetensors"
     if not weights.is_file():

@@ -1,7 +1,8 @@
 """Noise from integer hashes: the same bytes on every machine.
 
-Coordinates may have any one shape; `salt` (uint32, broadcastable) names the field. Only float32 + - * / floor sqrt and uint32 arithmetic are used: each is
-exact by IEEE 754, so results depend neither on how a batch is cut up nor on the vector unit. numpy's exp, sin or pow would depend on it.
+Coordinates may have any one shape; `salt` (uint32, broadcastable) names the field. Only float32 + - * / floor sqrt and
+uint32 arithmetic are used: each is exact by IEEE 754, so results depend neither on how a batch is cut up nor on the
+vector unit. numpy's exp, sin or pow would depend on it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _UNIT = np.float32(2.0**-24)
 
 
 def mix(h: U32) -> U32:
-    """Scramble uint32 (multiply and xor-shift, in place on a fresh array): neighbouring inputs give unrelated outputs."""
+    """Scramble uint32 by multiplying and xor-shifting: neighbouring inputs give unrelated outputs."""
     h = h ^ (h >> np.uint32(16))
     h *= np.uint32(0x7FEB352D)
     h ^= h >> np.uint32(15)
@@ -71,7 +72,10 @@ def value_noise(x: F32, y: F32, salt: U32) -> F32:
 
 
 def fractal_noise(x: F32, y: F32, salt: U32, octaves: int = 4, gain: float = 0.5, ridged: bool = False) -> F32:
-    """Octaves of value noise, frequency doubled and amplitude times `gain` each; in [0, 1]. `ridged` folds each octave into creases."""
+    """Octaves of value noise in [0, 1], frequency doubled and amplitude times `gain` each.
+
+    `ridged` folds each octave into creases.
+    """
     total = np.zeros(np.broadcast(x, y).shape, np.float32)
     amplitude, weight = np.float32(1), 0.0
     for octave in range(octaves):
@@ -86,7 +90,10 @@ def fractal_noise(x: F32, y: F32, salt: U32, octaves: int = 4, gain: float = 0.5
 
 
 def voronoi(x: F32, y: F32, salt: U32) -> tuple[F32, F32, U32]:
-    """Distances to the nearest and second nearest of one random point a cell (first at most about 1.1), and the nearest point's hash."""
+    """Distances to the nearest and second nearest of one random point a cell, and the nearest point's hash.
+
+    Points of the 3x3 cells around are looked at, so that in rare places the second distance is too long.
+    """
     ix, fx = _cells(x)
     iy, fy = _cells(y)
     first = np.full(fx.shape, 9.0, np.float32)

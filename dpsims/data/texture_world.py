@@ -1,12 +1,15 @@
 """The texture world: random arrangements of textured regions and shapes under random lights.
 
-It is what the shipped backbone is pre-trained on, in place of ImageNet, and it knows nothing of the Scenes data set: no sky, tree or house, no class or mood
-of it, colours drawn at random. Each pixel carries one of 24 texture classes (`textures.TEXTURES`), each image one of eight lights (`LIGHTS`).
+It is what the shipped backbone is pre-trained on, in place of ImageNet, and it knows nothing of the Scenes data set: no
+sky, tree or house, no class or mood of it, colours drawn at random. Each pixel carries one of 24 texture classes
+(`textures.TEXTURES`), each image one of eight lights (`LIGHTS`).
 
-Every image is a pure function of (seed, split, index): a counter-based generator (Philox) keyed by them gives a fixed number of uniform draws, and everything after
-that is exact float32 arithmetic, so the bytes depend neither on the batch an image is rendered in nor on the machine's vector unit.
+Every image is a pure function of (seed, split, index): a counter-based generator (Philox) keyed by them gives a fixed
+number of uniform draws, and everything after that is exact float32 arithmetic, so the bytes depend neither on the batch
+an image is rendered in nor on the machine's vector unit.
 
-Shapes: B images, H height, W width, R = 13 regions an image (8 of the background, 5 shapes on top), P = B*H*W pixels. Lengths are in units of the shorter side.
+Shapes: B images, H height, W width, R = 13 regions an image (8 of the background, 5 shapes on top), P = B*H*W pixels.
+Lengths are in units of the shorter side.
 """
 
 from __future__ import annotations
@@ -17,16 +20,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsims.data.lattice_noise import F32, U32, fractal_noise, mix, unit, value_noise, voronoi
+from dpsims.data.lattice_noise import F32, fractal_noise, mix, unit, value_noise
+from dpsims.data.texture_layout import DRAWS_SHAPE, REGIONS, SHAPES, Draws, background, shapes, wide
 from dpsims.data.textures import DIAGONAL, HORIZONTAL, TEXTURES, VERTICAL, edge, smoothstep
 from dpsims.errors import InputError
 
 LIGHTS = ("neutral", "warm", "cold", "dim", "bright", "hazy", "directional", "spot")
 SPLITS = ("train", "val")
-BACKGROUNDS, SHAPES = 8, 5
-REGIONS = BACKGROUNDS + SHAPES
-_DRAWS_IMAGE, _DRAWS_REGION, _DRAWS_SHAPE = 64, 32, 12
-_DRAWS = _DRAWS_IMAGE + REGIONS * _DRAWS_REGION + SHAPES * _DRAWS_SHAPE
+_DRAWS_IMAGE, _DRAWS_REGION = 64, 32  # uniform draws an image, and a region of it
+_DRAWS = _DRAWS_IMAGE + REGIONS * _DRAWS_REGION + SHAPES * DRAWS_SHAPE
 _CHUNK = 16  # images drawn together: small enough for the cache, without effect on the bytes
 _KEY = 0x7E87 << 48  # keeps these streams apart from those of other data sets with the same seed
 _f = np.float32
@@ -56,38 +58,6 @@ class TextureBatch:
     lights: NDArray[np.uint8]  # (B,) index into LIGHTS
 
 
-class _Draws:
-    """Hands out the columns of a table (N, n) of uniform draws in [0, 1), one name after the other."""
-
-    def __init__(self, table: F32) -> None:
-        self._table, self._next = table, 0
-
-    def one(self, low: float = 0.0, high: float = 1.0) -> F32:
-        """(N,) uniform in [low, high)."""
-        column = self._table[:, self._next]
-        self._next += 1
-        return _f(low) + _f(high - low) * column
-
-    def several(self, n: int, low: float = 0.0, high: float = 1.0) -> F32:
-        """(N, n) uniform in [low, high)."""
-        columns = self._table[:, self._next : self._next + n]
-        self._next += n
-        return _f(low) + _f(high - low) * columns
-
-    def choice(self, n: int) -> NDArray[np.int64]:
-        """(N,) uniform in 0..n-1."""
-        return (self.one() * _f(n)).astype(np.int64)
-
-    def salt(self) -> U32:
-        """(N,) hash keys."""
-        return mix((self.one() * _f(2**24)).astype(np.uint32))
-
-    def direction(self, reach: float = 1.0) -> tuple[F32, F32]:
-        """Two (N,), a unit vector at most 90 degrees * (about) `reach` off the x axis: the rational points of the circle."""
-        q = self.one(-reach, reach)
-        return (_f(1) - q * q) / (_f(1) + q * q), _f(2) * q / (_f(1) + q * q)
-
-
 def _uniforms(indices: Sequence[int], seed: int, split: str) -> F32:
     """(B, _DRAWS) draws in [0, 1), a row a pure function of (seed, split, index)."""
     table = np.empty((len(indices), _DRAWS), np.float32)
@@ -99,88 +69,7 @@ def _uniforms(indices: Sequence[int], seed: int, split: str) -> F32:
     return table
 
 
-def _wide(column: NDArray) -> NDArray:
-    """(B,) -> (B, 1, 1)."""
-    return column[:, None, None]
-
-
-def _background(d: _Draws, x: F32, y: F32) -> NDArray[np.int64]:
-    """Regions 0..7 of each image, (B, H, W): one surface, crossing half-planes, bands, or Voronoi cells."""
-    kind, salt, count = d.choice(4), d.salt(), d.one(2.0, 4.0)
-    (c, s), (c2, s2), scale = d.direction(), d.direction(), d.one(1.2, 2.6)
-    at, at2, px, py = d.one(0.25, 0.75), d.one(0.25, 0.75), d.one(), d.one()
-    upright = np.where(d.one() < 0.5, _f(1), _f(0))  # a quarter turn, as a direction covers only half of the circle
-    c, s = c + upright * (-s - c), s + upright * (c - s)
-    region = np.zeros(x.shape, np.int64)
-    for k in range(1, 4):
-        m = np.flatnonzero(kind == k)
-        xm, ym = x[m] - _f(0.5), y[m] - _f(0.5)
-        along = xm * _wide(c[m]) + ym * _wide(s[m])
-        if k == 1:  # two lines: up to four regions
-            across = xm * _wide(c2[m]) + ym * _wide(s2[m])
-            region[m] = (along > _wide(at[m] - _f(0.5))) * 1 + (across > _wide(at2[m] - _f(0.5))) * 2
-        elif k == 2:  # bands, up to six
-            region[m] = np.clip(np.floor((along + _f(0.6)) * _wide(count[m]) + _wide(at[m])), 0, 5).astype(np.int64)
-        else:
-            size = _wide(scale[m])
-            owner = voronoi(
-                xm * size + _wide(px[m]) * _f(9),
-                ym * size + _wide(py[m]) * _f(9),
-                np.broadcast_to(_wide(salt[m]), xm.shape),
-            )[2]
-            region[m] = (mix(owner) >> np.uint32(29)).astype(np.int64)
-    return region
-
-
-def _shape_norm(kind: int, x: F32, y: F32, salt: U32) -> F32:
-    """A distance that is 1 on the border of shape `kind` (0 disc or ellipse, 1 box, 2 triangle, 3 hexagon, 4 ring, 5 bar, 6 blob), below 1 inside."""
-    ax, ay = np.abs(x), np.abs(y)
-    if kind == 1:
-        return np.maximum(ax, ay) * _f(1.15)
-    if kind == 2:
-        return np.maximum(-y, ax * _f(0.866) + y * _f(0.5)) * _f(1.5)
-    if kind == 3:
-        return np.maximum(ax, ax * _f(0.5) + ay * _f(0.866)) * _f(1.1)
-    if kind == 5:
-        return np.maximum(ax * _f(0.35), ay * _f(3.5))
-    radius = np.sqrt(x * x + y * y)
-    if kind == 4:
-        return np.abs(radius - _f(0.8)) * _f(4)
-    if kind == 6:
-        return radius * (_f(0.55) + fractal_noise(x * _f(1.3), y * _f(1.3), np.broadcast_to(salt, x.shape), octaves=2))
-    return radius
-
-
-def _shapes(d: _Draws, table: F32, x: F32, y: F32, region: NDArray[np.int64]) -> F32:
-    """Draw up to five shapes over `region` (changed in place); returns the shading (B, H, W) of their bodies and of the ground beside them."""
-    shade = np.ones(x.shape, np.float32)
-    crowd, light_x, light_y = d.one(0.25, 0.95), *d.direction()
-    for slot in range(SHAPES):
-        s = _Draws(table[:, slot * _DRAWS_SHAPE : (slot + 1) * _DRAWS_SHAPE])
-        shown, kind, cx, cy, salt = s.one() < crowd, s.choice(7), s.one(), s.one(), s.salt()
-        size = s.one()
-        radius, aspect, (c, sn) = _f(0.1) + _f(0.32) * size * size, s.one(0.45, 1.0), s.direction()
-        aspect = np.where(aspect > _f(0.75), _f(1), aspect)  # half of them round
-        bulge, contact = np.maximum(s.one(-0.8, 0.8), _f(0)), np.maximum(s.one(-0.5, 0.5), _f(0))
-        for k in range(7):
-            m = np.flatnonzero(shown & (kind == k))
-            if not m.size:
-                continue
-            dx, dy = x[m] - _wide(cx[m]), y[m] - _wide(cy[m])
-            lx = (dx * _wide(c[m]) + dy * _wide(sn[m])) / _wide(radius[m])
-            ly = (dy * _wide(c[m]) - dx * _wide(sn[m])) / _wide(radius[m] * aspect[m])
-            norm = _shape_norm(k, lx, ly, _wide(salt[m]))
-            inside = norm < _f(1)
-            region[m] = np.where(inside, BACKGROUNDS + slot, region[m])
-            height = np.sqrt(np.maximum(_f(1) - norm * norm, _f(0)))
-            lit = (dx * _wide(light_x[m]) + dy * _wide(light_y[m])) / _wide(radius[m]) * _f(0.5) + height * _f(0.75)
-            body = _f(1) + _wide(bulge[m]) * (lit * _f(1.3) - _f(0.75))
-            ground = shade[m] * (_f(1) - _wide(contact[m]) * smoothstep((_f(1.5) - norm) * _f(2)))
-            shade[m] = np.where(inside, body, ground)
-    return shade
-
-
-def _turned(cls: NDArray[np.int64], d: _Draws) -> tuple[F32, F32]:
+def _turned(cls: NDArray[np.int64], d: Draws) -> tuple[F32, F32]:
     """The direction of each region's u axis, (N,) twice: free, or held near the class's own where it has one."""
     c, s = d.direction()
     steep = d.one() < 0.5
@@ -196,8 +85,10 @@ def _turned(cls: NDArray[np.int64], d: _Draws) -> tuple[F32, F32]:
     )
 
 
-def _texture(d: _Draws, x: F32, y: F32, owner: NDArray[np.int64]) -> tuple[F32, NDArray[np.uint8]]:
-    """Mixing weight t and texture class of every pixel, both (P,). `x, y, owner` are flat; `owner` is the row of the region table."""
+def _texture(d: Draws, x: F32, y: F32, owner: NDArray[np.int64]) -> tuple[F32, NDArray[np.uint8]]:
+    """Mixing weight t and texture class of every pixel, both (P,). `x, y, owner` are flat; `owner` is the row of the
+    region table.
+    """
     cls = d.choice(len(TEXTURES))
     c, s = _turned(cls, d)
     low, high = (
@@ -228,7 +119,7 @@ def _texture(d: _Draws, x: F32, y: F32, owner: NDArray[np.int64]) -> tuple[F32, 
     return t, kinds.astype(np.uint8)
 
 
-def _palette(d: _Draws, of_image: NDArray[np.int64], tint: F32, cohesion: F32) -> tuple[F32, F32, F32, F32]:
+def _palette(d: Draws, of_image: NDArray[np.int64], tint: F32, cohesion: F32) -> tuple[F32, F32, F32, F32]:
     """Three colours (N, 3) of each region in [0, 1] and two amounts (N,): of the third colour, and of relief."""
     first, other, third = d.several(3), d.several(3), d.several(3)
     grey, vivid = d.one(), d.one(0.15, 1.0)
@@ -244,7 +135,7 @@ def _palette(d: _Draws, of_image: NDArray[np.int64], tint: F32, cohesion: F32) -
     return first, second, third, np.maximum(d.one(-0.6, 0.7), _f(0))
 
 
-def _illuminate(d: _Draws, rgb: list[F32], x: F32, y: F32) -> NDArray[np.int64]:
+def _illuminate(d: Draws, rgb: list[F32], x: F32, y: F32) -> NDArray[np.int64]:
     """Apply one of the eight lights to the planes `rgb` (each (B, H, W), in place) and return which, (B,)."""
     light = d.choice(len(LIGHTS))
     (c, s), sign, cx, cy = d.direction(), np.where(d.one() < 0.5, _f(-1), _f(1)), d.one(0.2, 0.8), d.one(0.2, 0.8)
@@ -257,38 +148,38 @@ def _illuminate(d: _Draws, rgb: list[F32], x: F32, y: F32) -> NDArray[np.int64]:
     )
     is_field, is_spot, is_haze = light == 6, light == 7, light == 5
     slope = np.where(is_field, strength * _f(1.15), (strength - _f(1)) * _f(0.6)) * sign
-    field = _f(1) + _wide(slope) * ((x - _f(0.5)) * _wide(c) + (y - _f(0.5)) * _wide(s))
-    far = (x - _wide(cx)) * (x - _wide(cx)) + (y - _wide(cy)) * (y - _wide(cy))
-    field *= _f(1) - _wide(np.where(is_spot, _f(0.8), _f(0.1))) * smoothstep(far * _wide(_f(4) * strength))
-    field = np.maximum(field, _f(0.12)) * _wide(level)
-    veil = value_noise(x * _f(2), y * _f(2), np.broadcast_to(_wide(salt), x.shape)) * _f(0.5) + _f(0.5)
-    veil *= _wide(np.where(is_haze, _f(0.75) * strength, _f(0)))
+    field = _f(1) + wide(slope) * ((x - _f(0.5)) * wide(c) + (y - _f(0.5)) * wide(s))
+    far = (x - wide(cx)) * (x - wide(cx)) + (y - wide(cy)) * (y - wide(cy))
+    field *= _f(1) - wide(np.where(is_spot, _f(0.8), _f(0.1))) * smoothstep(far * wide(_f(4) * strength))
+    field = np.maximum(field, _f(0.12)) * wide(level)
+    veil = value_noise(x * _f(2), y * _f(2), np.broadcast_to(wide(salt), x.shape)) * _f(0.5) + _f(0.5)
+    veil *= wide(np.where(is_haze, _f(0.75) * strength, _f(0)))
     veil = np.minimum(veil, _f(0.72))
-    lift = _wide(np.where(light == 4, _f(0.08), _f(0)))
+    lift = wide(np.where(light == 4, _f(0.08), _f(0)))
     for channel, plane in enumerate(rgb):
         gain = _GAINS[light, channel]
-        plane *= field * _wide(_f(1) + (gain - _f(1)) * strength + tint[:, channel])
+        plane *= field * wide(_f(1) + (gain - _f(1)) * strength + tint[:, channel])
         plane += lift
-        plane += (_wide(fog + tint[:, channel]) - plane) * veil
+        plane += (wide(fog + tint[:, channel]) - plane) * veil
     return light
 
 
 def _paint(
-    d: _Draws, table: F32, t: F32, owner: NDArray[np.int64], shade: F32, x: F32, y: F32
-) -> tuple[list[F32], _Draws]:
+    d: Draws, table: F32, t: F32, owner: NDArray[np.int64], shade: F32, x: F32, y: F32
+) -> tuple[list[F32], Draws]:
     """Three planes (B, H, W) of surface colour before light; `table` is the region table from its colour columns on."""
     of_image = np.repeat(np.arange(len(shade)), REGIONS)
     tint, cohesion = d.several(3), np.maximum(d.one(-0.5, 0.75), _f(0))
     relief_x, relief_y = d.direction()
-    salt, size = np.broadcast_to(_wide(d.salt()), x.shape), _wide(d.one(1.5, 5.0))
-    r = _Draws(table)
+    salt, size = np.broadcast_to(wide(d.salt()), x.shape), wide(d.one(1.5, 5.0))
+    r = Draws(table)
     first, second, third, amount = _palette(r, of_image, tint, cohesion)
     relief = np.maximum(r.one(-1.0, 1.5), _f(0))
     patches = fractal_noise(x * size, y * size, salt, octaves=2)
     bumps = np.zeros(t.shape, np.float32)  # the texture read as a height, lit along the image's relief direction
     same_x, same_y = owner[:, :, 1:] == owner[:, :, :-1], owner[:, 1:] == owner[:, :-1]
-    bumps[:, :, 1:] += np.where(same_x, t[:, :, 1:] - t[:, :, :-1], _f(0)) * _wide(relief_x)
-    bumps[:, 1:] += np.where(same_y, t[:, 1:] - t[:, :-1], _f(0)) * _wide(relief_y)
+    bumps[:, :, 1:] += np.where(same_x, t[:, :, 1:] - t[:, :, :-1], _f(0)) * wide(relief_x)
+    bumps[:, 1:] += np.where(same_y, t[:, 1:] - t[:, :-1], _f(0)) * wide(relief_y)
     shade = shade * (_f(1) + np.clip(bumps * relief[owner], _f(-0.45), _f(0.45))) * (_f(0.85) + _f(0.3) * patches)
     stain = edge(patches, _f(0.55), _f(0.3)) * amount[owner]
     planes = []
@@ -301,9 +192,9 @@ def _paint(
     return planes, d
 
 
-def _focus(d: _Draws, plane: F32, amount: F32) -> F32:
+def _focus(d: Draws, plane: F32, amount: F32) -> F32:
     """A little defocus: a 3-tap blur along each axis, weight `amount` (B,) in [0, 1/3]."""
-    w = _wide(amount)
+    w = wide(amount)
     for axis in (1, 2):
         padded = np.concatenate([np.take(plane, [0], axis), plane, np.take(plane, [-1], axis)], axis)
         n = plane.shape[axis]
@@ -315,9 +206,9 @@ def _focus(d: _Draws, plane: F32, amount: F32) -> F32:
 def _render_chunk(indices: Sequence[int], height: int, width: int, seed: int, split: str) -> TextureBatch:
     n, side = len(indices), _f(min(height, width))
     draws = _uniforms(indices, seed, split)
-    d = _Draws(draws[:, :_DRAWS_IMAGE])
-    shape_table = draws[:, _DRAWS_IMAGE : _DRAWS_IMAGE + SHAPES * _DRAWS_SHAPE]
-    regions = draws[:, _DRAWS_IMAGE + SHAPES * _DRAWS_SHAPE :].reshape(n * REGIONS, _DRAWS_REGION)
+    d = Draws(draws[:, :_DRAWS_IMAGE])
+    shape_table = draws[:, _DRAWS_IMAGE : _DRAWS_IMAGE + SHAPES * DRAWS_SHAPE]
+    regions = draws[:, _DRAWS_IMAGE + SHAPES * DRAWS_SHAPE :].reshape(n * REGIONS, _DRAWS_REGION)
     ys = (np.arange(height, dtype=np.float32) + _f(0.5)) / side
     xs = (np.arange(width, dtype=np.float32) + _f(0.5)) / side
     x, y = (
@@ -326,23 +217,23 @@ def _render_chunk(indices: Sequence[int], height: int, width: int, seed: int, sp
 
     bend, rate, salt = (
         np.maximum(d.one(-0.3, 0.45), _f(0)),
-        _wide(d.one(1.5, 6.0)),
+        wide(d.one(1.5, 6.0)),
         d.salt(),
     )  # bent borders in three of five
-    salts = [np.broadcast_to(_wide(mix(salt + np.uint32(k))), x.shape) for k in range(2)]
+    salts = [np.broadcast_to(wide(mix(salt + np.uint32(k))), x.shape) for k in range(2)]
     warp_x, warp_y = (
-        g + _wide(bend) * (fractal_noise(x * rate, y * rate, key, octaves=2) - _f(0.5))
+        g + wide(bend) * (fractal_noise(x * rate, y * rate, key, octaves=2) - _f(0.5))
         for g, key in zip((x, y), salts, strict=True)
     )
-    region = _background(d, warp_x, warp_y)
-    shade = _shapes(d, shape_table, warp_x, warp_y, region)
-    owner = region + _wide(np.arange(n, dtype=np.int64)) * REGIONS
-    t, kinds = _texture(_Draws(regions[:, :16]), x.ravel(), y.ravel(), owner.ravel())
+    region = background(d, warp_x, warp_y)
+    shade = shapes(d, shape_table, warp_x, warp_y, region)
+    owner = region + wide(np.arange(n, dtype=np.int64)) * REGIONS
+    t, kinds = _texture(Draws(regions[:, :16]), x.ravel(), y.ravel(), owner.ravel())
     planes, d = _paint(d, regions[:, 16:], t.reshape(x.shape), owner, shade, x, y)
     lights = _illuminate(d, planes, x, y)
 
-    soft, rough = np.maximum(d.one(-0.1, 0.25), _f(0)), _wide(d.one(0.0, 0.05))
-    pixel = (np.arange(height * width, dtype=np.uint32).reshape(1, height, width)) ^ _wide(d.salt())
+    soft, rough = np.maximum(d.one(-0.1, 0.25), _f(0)), wide(d.one(0.0, 0.05))
+    pixel = (np.arange(height * width, dtype=np.uint32).reshape(1, height, width)) ^ wide(d.salt())
     images = np.empty((n, height, width, 3), np.uint8)
     for channel, plane in enumerate(planes):
         plane = _focus(d, plane, soft) + (unit(mix(pixel + np.uint32(channel << 24))) - _f(0.5)) * rough
@@ -353,8 +244,9 @@ def _render_chunk(indices: Sequence[int], height: int, width: int, seed: int, sp
 def render(indices: Sequence[int], size: int | tuple[int, int], *, seed: int = 0, split: str = "train") -> TextureBatch:
     """Render images of the texture world.
 
-    `indices`: which images, each in [0, 2^40). `size`: pixels, one number for a square or (H, W), each from 8 to 1024. `split`: "train" or "val", which never share
-    an image. The result does not depend on how `indices` are cut into calls. Raises `InputError` for values outside these ranges.
+    `indices`: which images, each in [0, 2^40). `size`: pixels, one number for a square or (H, W), each from 8 to 1024.
+    `split`: "train" or "val", which never share an image. The result does not depend on how `indices` are cut into
+    calls. Raises `InputError` for values outside these ranges.
     """
     height, width = (size, size) if isinstance(size, int) else size
     if not (8 <= height <= 1024 and 8 <= width <= 1024):

@@ -1,7 +1,8 @@
 """The 24 texture classes of the texture world, each a function of texture coordinates.
 
-Every function takes flat arrays of the pixels that show it: `u, v` texture coordinates (one cell a unit), `a, b` two shape parameters in [0, 1)
-(constant in a region), `salt` a hash key; it returns the mixing weight t in [0, 1] between the region's two colours. Exact arithmetic only (see `lattice_noise`).
+Every function takes flat arrays of the pixels that show it: `u, v` texture coordinates (one cell a unit), `a, b` two
+shape parameters in [0, 1) (constant in a region), `salt` a hash key; it returns the mixing weight t in [0, 1] between
+the region's two colours. Exact arithmetic only (see `lattice_noise`).
 """
 
 from __future__ import annotations
@@ -34,18 +35,22 @@ def edge(x: F32, at: F32 | np.float32, width: F32 | np.float32) -> F32:
 
 
 def flat(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """One tone."""
     return a * _f(0.999)
 
 
 def gradient(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """A slow ramp, there and back."""
     return triangle(u)
 
 
 def stripes(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """Lines across u; a: share of the line, b: softness."""
     return edge(triangle(u), _f(0.35) + _f(0.3) * a, _f(0.25) + _f(0.7) * b)
 
 
 def checks(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """A chessboard."""
     product = (triangle(u) - _f(0.5)) * (triangle(v) - _f(0.5))
     return edge(product, _f(0), _f(0.08) + _f(0.1) * b)
 
@@ -60,32 +65,39 @@ def _staggered(u: F32, v: F32, a: F32) -> tuple[F32, F32, F32, F32]:
 
 
 def dots(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """Discs on a lattice, staggered where a > 0.5."""
     fu, fv, _, _ = _staggered(u, v, a)
     fu, fv = fu - _f(0.5), fv - _f(0.5)
     return _f(1) - edge(np.sqrt(fu * fu + fv * fv), _f(0.22) + _f(0.16) * b, _f(0.14))
 
 
 def rings(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """Circles around the region's origin."""
     return edge(triangle(np.sqrt(u * u + v * v)), _f(0.35) + _f(0.3) * a, _f(0.25) + _f(0.7) * b)
 
 
 def mottle(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """One octave of noise: soft spots of one size."""
     return edge(value_noise(u, v, salt), _f(0.35) + _f(0.3) * a, _f(0.5) + _f(0.5) * b)
 
 
 def fractal(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """Four octaves of noise."""
     return edge(fractal_noise(u, v, salt, octaves=4, gain=0.6), _f(0.5), _f(0.45) + _f(0.3) * b)
 
 
 def ridged(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """Noise folded into creases."""
     return edge(fractal_noise(u, v, salt, octaves=3, ridged=True), _f(0.72), _f(0.35) + _f(0.2) * b)
 
 
 def marble(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """Lines bent far by noise."""
     return smoothstep(triangle(u + fractal_noise(u * _f(0.7), v * _f(0.7), salt, octaves=3) * (_f(1.5) + _f(2) * a)))
 
 
 def bricks(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """A staggered wall with joints, each brick of its own tone."""
     fu, fv, column, row = _staggered(u * _f(0.5), v, np.full_like(a, 1))
     joint = np.minimum(np.minimum(fu, _f(1) - fu) * _f(2), np.minimum(fv, _f(1) - fv))
     tone = unit(cell_hash(column, row, salt)) * (_f(0.1) + _f(0.4) * b)
@@ -93,11 +105,13 @@ def bricks(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
 
 
 def waves(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """Smooth lines that sway."""
     sway = smoothstep(triangle(u * _f(0.35))) * (_f(0.8) + _f(0.9) * a)
     return smoothstep(triangle(v + sway))
 
 
 def zigzag(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """Sharp lines that turn at corners."""
     return edge(triangle(v + triangle(u * _f(0.6)) * (_f(0.6) + _f(0.6) * a)), _f(0.4) + _f(0.2) * b, _f(0.3))
 
 
@@ -113,24 +127,29 @@ def speckle(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
 
 
 def grain(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """One tone a cell, without interpolation: pixel noise when fine, blocks when coarse."""
     return unit(cell_hash(u, v, salt))
 
 
 def cracks(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """Dark borders between Voronoi cells."""
     near, far, _ = voronoi(u, v, salt)
     return edge(far - near, _f(0.08) + _f(0.08) * a, _f(0.1))
 
 
 def cells(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """Voronoi cells, each of one tone."""
     return unit(mix(voronoi(u, v, salt)[2]))
 
 
 def bubbles(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """Distance to the nearest of scattered points."""
     near = voronoi(u, v, salt)[0]
     return edge(near, _f(0.45), _f(0.5) + _f(0.4) * b)
 
 
 def plaid(u: F32, v: F32, a: F32, b: F32, salt: U32) -> F32:
+    """Two sets of lines crossing, with three tones."""
     return edge(triangle(u), _f(0.55), _f(0.3)) * (_f(0.3) + _f(0.4) * a) + edge(triangle(v), _f(0.5), _f(0.3)) * (
         _f(0.7) - _f(0.4) * a
     )
