@@ -1,7 +1,8 @@
 """Every choice of a training in one frozen object: unknown keys and wrong types are errors, and it is saved as JSON.
 
-The trailing comment of a field gives its unit or its choices, then its standing: *published* (read in the paper's public
-parts), *recalled* (by people who know the paper, not checked against its text) or *default* (ours, or from the closest
+The trailing comment of a field gives its unit or its choices, then its standing: *published* (read in the paper's
+public parts), *recalled* (by people who know the paper, not checked against its text) or *default* (ours, or from the
+closest
 relatives: OASIS, Dual-Pyramid GAN, Projected GAN, CUT). Only the published ones are the paper's word.
 """
 
@@ -17,6 +18,8 @@ from dpsims.errors import InputError
 
 @dataclass(frozen=True)
 class Data:
+    """What is learned from."""
+
     dataset: str = "scenes"  # name of the label space
     path: str = ""  # prepared data set (`dpsims prepare`); "" makes or finds Scenes in the cache
     height: int = 64  # pixels
@@ -29,6 +32,8 @@ class Data:
 
 @dataclass(frozen=True)
 class Discriminator:
+    """Encoder, feature conditioning and decoder."""
+
     backbone: str = "texture_resnet10t"  # the embedded one, or a timm name; the paper's best is ConvNeXt-L: published
     pretrained: str = "true"  # "true", "false" (random weights), or a local state dict; pre-trained: published
     frozen: bool = True  # the encoder stays fixed: published; false trains it (a control)
@@ -45,6 +50,8 @@ class Discriminator:
 
 @dataclass(frozen=True)
 class Generator:
+    """Label pyramid, noise and image pyramid."""
+
     channels: tuple[int, ...] = (128, 128, 96, 64, 48, 32)  # image network, coarse to fine: one block a level; default
     label_channels: int = 32  # of each level of the label pyramid (64 at 256 px); default
     attention: str = "label_encoder"  # self-attention there, or both, none; published, place recalled
@@ -60,6 +67,8 @@ class Generator:
 
 @dataclass(frozen=True)
 class Loss:
+    """The three losses and their weights."""
+
     focal_gamma: float = 2.0  # focusing; 0 is OASIS's cross-entropy; name published, value recalled
     class_weights: str = "sqrt"  # or inverse (recalled), clipped, none: from frequencies over the data set
     lambda_contrastive: float = 0.0  # 100 recalled, 1 to 10 in CUT; 0 leaves the loss out
@@ -73,6 +82,8 @@ class Loss:
 
 @dataclass(frozen=True)
 class Train:
+    """The recipe."""
+
     steps: int = 600  # optimiser steps of G and of D
     batch_size: int = 8  # images a step over all processes; 64 recalled
     noises_per_map: int = 2  # fakes of one map in a batch; 2 serve the diversity loss
@@ -150,8 +161,8 @@ def _check(config: Config) -> None:
     reduction = 2 ** (len(g.channels) - 2)
     if config.data.height % reduction or config.data.width % reduction:
         raise InputError(
-            f"data.height, data.width: {config.data.height} x {config.data.width} must be multiples of {reduction}, since "
-            f"generator.channels has {len(g.channels)} entries; give other sizes or another number of channels"
+            f"data.height, data.width: {config.data.height} x {config.data.width} must be multiples of {reduction}, "
+            f"since generator.channels has {len(g.channels)} entries; give other sizes or another number of channels"
         )
     if t.batch_size % t.noises_per_map:
         raise InputError(f"train.batch_size: {t.batch_size} is not a multiple of noises_per_map {t.noises_per_map}")

@@ -1,12 +1,15 @@
 """Random draws as pure functions of (seed, step, sample, purpose).
 
-So position in a training is one integer: resuming, or sharing a batch between more processes, changes no draw (default).
+So position in a training is one integer: resuming, or sharing a batch between more processes, changes no draw
+(default).
 """
 
 import torch
 from torch import Tensor
 
-INDEX, FLIP, NOISE, PLACES, FEATURES_D, FEATURES_G = range(6)  # purposes; distinct, or draws would repeat
+INDEX, FLIP, NOISE, PLACES, FEATURES_REAL, FEATURES_FAKE, FEATURES_G = range(
+    7
+)  # purposes; distinct, or draws would repeat
 _MASK = (1 << 64) - 1
 
 
@@ -32,7 +35,8 @@ def normal(seed: int, step: int, samples: range, purpose: int, shape: tuple[int,
 
 
 class FeatureNoise:
-    """Draws for the noise on conditioned features, one stream a sample and level, so that its level is all that is shared.
+    """Draws for the noise on conditioned features, one stream a sample and level, so that its level is all that is
+    shared.
 
     Drawn on `device`: on a GPU the values differ from the CPU's, but not between runs on the same device.
     """

@@ -1,7 +1,8 @@
 """The three losses of DP-SIMS as pure functions, and the class weights.
 
-arXiv 2312.13314, Sec. 3.3. Published: the names (pixel-wise focal GAN loss, patch contrastive loss, diversity constraint).
-Recalled: the forms. Means stand where the paper's lineage has sums, so that the lambdas mean the same at every size.
+arXiv 2312.13314, Sec. 3.3. Published: the names (pixel-wise focal GAN loss, patch contrastive loss, diversity
+constraint). Recalled: the forms. Means stand where the paper's lineage has sums, so that the lambdas mean the same at
+every size.
 
 B batch, C channels, H and W height and width, K classes, P patches, M features.
 """
@@ -47,9 +48,9 @@ def class_weights(pixels: Sequence[int], kind: str) -> Tensor:
 def focal_gan_loss(logits: Tensor, labels: Tensor | None, weights: Tensor | None = None, gamma: float = 2.0) -> Tensor:
     """Pixel-wise focal GAN loss of one set of images (name published, form recalled).
 
-    With p the softmax of D's logits: ``- mean_ij alpha_t (1 - p_t)^gamma log p_t`` over non-void pixels for real images (and
-    for generated ones in the generator's step), ``- mean_ij (1 - p_fake)^gamma log p_fake`` over all pixels for generated
-    images in D's step. gamma = 0 is OASIS's cross-entropy.
+    With p the softmax of D's logits: ``- mean_ij alpha_t (1 - p_t)^gamma log p_t`` over non-void pixels for real
+    images (and for generated ones in the generator's step), ``- mean_ij (1 - p_fake)^gamma log p_fake`` over all
+    pixels for generated images in D's step. gamma = 0 is OASIS's cross-entropy.
 
     Args:
         logits: (B, K+1, H, W); channel k-1 is class k, channel K is "fake".
@@ -89,14 +90,14 @@ def class_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def patch_contrastive_loss(fake: Tensor, real: Tensor, temperature: float = 0.3) -> Tensor:
-    """InfoNCE between generated and real patches at the same places (name published; temperature recalled, CUT has 0.07).
+    """InfoNCE between generated and real patches at the same places (name published, form recalled).
 
     Negatives are the other places of the *same* real image (CUT).
 
     Args:
         fake: (B, P, M) features of P places of generated images; they are L2-normalised here.
         real: (B, P, M) features of the same places of the real images.
-        temperature: tau, greater than 0.
+        temperature: tau, greater than 0; 0.3 is recalled, CUT has 0.07.
 
     Returns:
         Scalar; log(P) where features tell nothing.
@@ -115,12 +116,13 @@ def patch_contrastive_loss(fake: Tensor, real: Tensor, temperature: float = 0.3)
 def diversity_loss(first: Tensor, second: Tensor, noise1: Tensor, noise2: Tensor, threshold: float) -> Tensor:
     """``[tau - |G^f(z1, t) - G^f(z2, t)|_1 / |z1 - z2|_1]_+`` (name published, form recalled, DSGAN's lineage).
 
-    Absolute values are averaged, not summed (default), so that tau does not depend on the size. Two draws of N(0, 1) are
-    1.13 apart on average.
+    Absolute values are averaged, not summed (default), so that tau does not depend on the size. Two draws of N(0, 1)
+    are 1.13 apart on average.
 
     Args:
         first, second: (B, C, H, W) features before the RGB layer, or images, for two noises of the same label maps.
-            Features should come divided by their detached RMS, else G meets the loss by scaling them; see `rms_normalise`.
+            Features should come divided by their detached RMS, else G meets the loss by scaling them; see
+            `rms_normalise`.
         noise1, noise2: z, (B, N, d).
         threshold: tau.
 

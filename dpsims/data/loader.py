@@ -17,7 +17,8 @@ from dpsims.data.prepare import SplitArrays
 
 @dataclass(frozen=True)
 class Batch:
-    """images (B, 3, H, W) float in [-1, 1], channels last in memory; labels (B, H, W) int64 ids; samples: global numbers."""
+    """images (B, 3, H, W) float in [-1, 1], channels last in memory; labels (B, H, W) int64 ids; samples: global
+    numbers."""
 
     images: Tensor
     labels: Tensor
@@ -61,7 +62,13 @@ class TrainingBatches:
     """
 
     def __init__(
-        self, split: SplitArrays, class_pixels: list[int], batch_size: int, seed: int, rare_class_sampling: bool, flip: bool
+        self,
+        split: SplitArrays,
+        class_pixels: list[int],
+        batch_size: int,
+        seed: int,
+        rare_class_sampling: bool,
+        flip: bool,
     ) -> None:
         self.split, self.batch_size, self.seed, self.flip = split, batch_size, seed, flip
         count = len(split.labels)

@@ -1,7 +1,7 @@
 """Attention in the generator: self-attention for context, cross-attention by which the noise enters (arXiv 2312.13314).
 
-Published: both exist, and the noise enters the multi-scale label-map features by cross-attention. The details are recalled
-or defaults (see each class).
+Published: both exist, and the noise enters the multi-scale label-map features by cross-attention. The details are
+recalled or defaults (see each class).
 
 B batch, C channels, H and W height and width, N noise tokens, d their width, h heads.
 """
@@ -54,10 +54,11 @@ class NoiseMapping(nn.Module):
 class NoiseCrossAttention(nn.Module):
     """n_s = softmax(Q K^T / sqrt(d_h)) V W_O, added to the label features of a scale (details recalled).
 
-    Queries come from the label features, keys and values from M(z): every place chooses what noise it listens to, at a cost
-    of O(HW N). W_O is *not* zero at the start, or the noise would never arrive. A near-uniform softmax averages N tokens and
-    shrinks the noise by up to sqrt(N); against that a learned embedding tells the tokens apart, and the values are
-    normalised and scaled by a learned gain that starts n_s at about the RMS of the label features, which is 1 (default).
+    Queries come from the label features, keys and values from M(z): every place chooses what noise it listens to, at a
+    cost of O(HW N). W_O is *not* zero at the start, or the noise would never arrive. A near-uniform softmax averages N
+    tokens and shrinks the noise by up to sqrt(N); against that a learned embedding tells the tokens apart, and the
+    values are normalised and scaled by a learned gain that starts n_s at about the RMS of the label features, which is
+    1 (default).
     """
 
     def __init__(self, channels: int, tokens: int, dim: int, heads: int) -> None:

@@ -1,7 +1,8 @@
 """The frozen, pre-trained image backbone that is the encoder of the discriminator's UNet.
 
-"Unlocking Pre-trained Image Backbones for Semantic Image Synthesis" (arXiv 2312.13314), Sec. 3.1. Published: the encoder
-is a pre-trained image backbone and stays fixed. Default: its own preprocessing, native resolution, strides 4 to 32.
+"Unlocking Pre-trained Image Backbones for Semantic Image Synthesis" (arXiv 2312.13314), Sec. 3.1. Published: the
+encoder is a pre-trained image backbone and stays fixed. Default: its own preprocessing, native resolution,
+strides 4 to 32.
 
 B batch, C channels, H and W height and width, L levels.
 """
@@ -31,13 +32,14 @@ def embedded_backbones() -> list[str]:
 class Backbone(nn.Module):
     """A timm model as a frozen feature pyramid with its own input normalisation.
 
-    It is frozen by its own class: parameters ask for no gradient and `train()` leaves it in evaluation mode, so that batch
-    norm statistics cannot drift. Gradients still flow *through* it to its input, which is how the generator learns.
+    It is frozen by its own class: parameters ask for no gradient and `train()` leaves it in evaluation mode, so that
+    batch norm statistics cannot drift. Gradients still flow *through* it to its input, which is how the generator
+    learns.
 
     Args:
         name: a timm model with ``features_only``, or a shipped one such as ``"texture_resnet10t"``.
-        pretrained: True for the published (or shipped) weights, False for random ones, or the path of a local state dict
-            (safetensors, or a ``.pth`` that `torch.load(weights_only=True)` reads).
+        pretrained: True for the published (or shipped) weights, False for random ones, or the path of a local state
+            dict (safetensors, or a ``.pth`` that `torch.load(weights_only=True)` reads).
         frozen: False trains it like any module (a control; the paper's encoder is frozen).
 
     Raises:
@@ -88,7 +90,9 @@ class Backbone(nn.Module):
         wanted = self.model.state_dict()
         missing = sorted(wanted.keys() - state.keys())
         if missing:
-            raise InputError(f"{path}: lacks {len(missing)} tensors of {self.name}, such as {missing[0]}; another model?")
+            raise InputError(
+                f"{path}: lacks {len(missing)} tensors of {self.name}, such as {missing[0]}; another model?"
+            )
         self.model.load_state_dict({key: state[key].to(wanted[key].dtype) for key in wanted})
 
     def train(self, mode: bool = True) -> "Backbone":

@@ -127,7 +127,8 @@ class FeatureConditioning(nn.Module):
         noise: ``dynamic``, ``fixed`` (always noise_max) or ``off``.
         noise_max: sigma_max, in the units of a conditioned feature.
         noise_beta: memory of the dynamic level.
-        noise_last: noise after decorrelation (default) or before it (recalled); in the latter order whitening amplifies it.
+        noise_last: noise after decorrelation (default) or before it (recalled); in the latter order whitening
+            amplifies it.
     """
 
     sigma: Tensor

@@ -1,8 +1,8 @@
 """The discriminator: frozen backbone -> feature conditioning -> trained UNet decoder -> a class for every pixel.
 
-arXiv 2312.13314, Sec. 3.1. Published: UNet shape with a fixed pre-trained encoder, conditioning and a trainable decoder.
-Recalled: K classes and one more, "fake" (OASIS's lineage). Default: the decoder's blocks are OASIS's, without backbone
-skips at the two finest levels.
+arXiv 2312.13314, Sec. 3.1. Published: UNet shape with a fixed pre-trained encoder, conditioning and a trainable
+decoder. Recalled: K classes and one more, "fake" (OASIS's lineage). Default: the decoder's blocks are OASIS's, without
+backbone skips at the two finest levels.
 
 B batch, C channels, H and W height and width, K classes, L levels.
 """
@@ -21,7 +21,8 @@ from dpsims.models.conditioning import FeatureConditioning
 
 
 class DecoderBlock(nn.Module):
-    """LeakyReLU - (up x2) - 3x3 - LeakyReLU - 3x3, beside a 1x1 shortcut; spectral norm on all three (OASIS, default)."""
+    """LeakyReLU - (up x2) - 3x3 - LeakyReLU - 3x3, beside a 1x1 shortcut; spectral norm on all three (OASIS,
+    default)."""
 
     def __init__(self, in_channels: int, out_channels: int, upsample: bool) -> None:
         super().__init__()
@@ -82,9 +83,7 @@ class Discriminator(nn.Module):
         """Images (B, 3, H, W) in [-1, 1] -> L raw backbone features (B, C_l, H_l, W_l), fine to coarse."""
         return self.backbone(images)
 
-    def forward(
-        self, images: Tensor, draw_noise: Callable[[tuple[int, ...], int], Tensor] | None = None
-    ) -> Tensor:
+    def forward(self, images: Tensor, draw_noise: Callable[[tuple[int, ...], int], Tensor] | None = None) -> Tensor:
         """Logits of every pixel.
 
         Args:

@@ -1,10 +1,10 @@
 """The two-pyramid generator: a label-map pyramid that carries the noise modulates an image pyramid.
 
-arXiv 2312.13314, Sec. 3.2. Published: (i) an image network goes from the low-resolution label map to the full-resolution
-image; (ii) a label-map encoder turns the full-resolution label map into multi-scale features that modulate (i); attention
-for context; the noise enters the multi-scale label-map features by cross-attention. Recalled: the encoder is UNet-like
-with self-attention at low resolution, the noise is a set of tokens behind a mapping network shared by all scales.
-Default: blocks and modulation of Dual-Pyramid GAN.
+arXiv 2312.13314, Sec. 3.2. Published: (i) an image network goes from the low-resolution label map to the
+full-resolution image; (ii) a label-map encoder turns the full-resolution label map into multi-scale features that
+modulate (i); attention for context; the noise enters the multi-scale label-map features by cross-attention. Recalled:
+the encoder is UNet-like with self-attention at low resolution, the noise is a set of tokens behind a mapping network
+shared by all scales. Default: blocks and modulation of Dual-Pyramid GAN.
 
 B batch, C channels, H and W height and width, K classes, L levels (coarse to fine), N noise tokens, d their width.
 """
@@ -94,7 +94,9 @@ class GeneratorBlock(nn.Module):
         self.modulate2 = Modulation(middle, label_channels, norm, spectral)
         self.conv1 = conv(in_channels, middle, 3, spectral)
         self.conv2 = conv(middle, out_channels, 3, spectral)
-        self.shortcut = conv(in_channels, out_channels, 1, spectral, bias=False) if in_channels != out_channels else None
+        self.shortcut = (
+            conv(in_channels, out_channels, 1, spectral, bias=False) if in_channels != out_channels else None
+        )
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """x (B, C_in, H, W), labels (B, C_label, H, W) -> (B, C_out, H, W)."""
@@ -175,9 +177,7 @@ class Generator(nn.Module):
         """Label pyramid with the noise in it: onehot (B, K+1, H, W), z (B, N, d) -> L maps (B, C, H_l, W_l)."""
         tokens = self.mapping(noise)
         features = self.label_encoder(onehot)
-        return [
-            f if attend is None else f + attend(f, tokens) for f, attend in zip(features, self.noise, strict=True)
-        ]
+        return [f if attend is None else f + attend(f, tokens) for f, attend in zip(features, self.noise, strict=True)]
 
     def features(self, onehot: Tensor, noise: Tensor) -> Tensor:
         """onehot (B, K+1, H, W), z (B, N, d) -> features before the RGB layer (B, channels[-1], H, W)."""
@@ -186,9 +186,7 @@ class Generator(nn.Module):
         for level, (block, attend) in enumerate(zip(self.blocks, self.attention, strict=True)):
             if level:
                 bilinear = self.upsample == "bilinear"
-                x = F.interpolate(
-                    x, scale_factor=2.0, mode=self.upsample, align_corners=False if bilinear else None
-                )
+                x = F.interpolate(x, scale_factor=2.0, mode=self.upsample, align_corners=False if bilinear else None)
             x = attend(block(x, labels[level]))
         return x
 

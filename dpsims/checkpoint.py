@@ -1,0 +1,210 @@
+"""Checkpoints: safetensors for weights, JSON for words, a `weights_only` file for the optimisers. Never a pickle.
+
+A run folder holds ``config.json``, ``metrics.csv``, ``samples/`` and ``checkpoints/step_0000500/``. A checkpoint
+folder is written under another name and renamed when complete, so that a crash leaves the one before it, whole:
+
+    config.json                 the configuration
+    generator.safetensors       the EMA generator: what users want
+    generator_live.safetensors  the generator as it trains
+    discriminator.safetensors   decoder, conditioning statistics and noise level; the frozen backbone is not stored
+    training_state.pt           optimisers and counters, read with weights_only=True
+    provenance.json             step, seconds, hardware, versions
+
+An *exported* model (`export_run`, shipped under data/checkpoints) keeps generator and discriminator in float16, the
+generator with its spectral norm folded into the weights.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from dpsims import config as configuration
+from dpsims.errors import InputError
+from dpsims.paths import BACKBONES, ROOT
+
+
+def fold_spectral_norm(model: nn.Module, iterations: int = 10) -> nn.Module:
+    """A copy in evaluation mode with spectral norm folded into plain weights: same images, less time and memory.
+
+    The EMA averages weights but takes the power iteration's vectors over from training, so the iteration runs again
+    first.
+    """
+    model = copy.deepcopy(model).train()
+    with torch.no_grad():
+        for module in model.modules():
+            if parametrize.is_parametrized(module, "weight"):
+                for _ in range(iterations):
+                    _ = module.weight  # in train mode every read is a step of the power iteration
+    model.eval()
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    return model
+
+
+def without_backbone(model: nn.Module) -> dict[str, Tensor]:
+    """The state of a model, less a frozen backbone, contiguous on the CPU."""
+    frozen = tuple(f"{name}." for name, module in model.named_modules() if getattr(module, "frozen", False))
+    return {
+        key: value.detach().cpu().contiguous()
+        for key, value in model.state_dict().items()
+        if not key.startswith(frozen)
+    }
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Loads what `without_backbone` saved; raises InputError for a missing, damaged or foreign file."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; is this folder a dpsims checkpoint?")
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error}); copy or train it again") from None
+    wanted = without_backbone(model)
+    wrong = [k for k in wanted if k not in state or state[k].shape != wanted[k].shape] + sorted(
+        state.keys() - wanted.keys()
+    )
+    if wrong:
+        raise InputError(
+            f"{path}: {len(wrong)} tensors do not fit its config.json, such as {wrong[0]}; a foreign checkpoint?"
+        )
+    model.load_state_dict({key: value.to(wanted[key].dtype) for key, value in state.items()}, strict=False)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """Commit, versions and hardware, with `facts` before them."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = ""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
+    return {
+        **facts,
+        "commit": commit or "unknown",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "hardware": device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON atomically."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+    os.chmod(name, 0o644)
+    os.replace(name, path)
+
+
+def write_folder(folder: Path, write: Any) -> None:
+    """Calls ``write(temporary folder)`` and renames it to `folder` when complete; an older `folder` goes last."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        write(temporary)
+        temporary.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """provenance.json of a checkpoint or an exported model; raises InputError where it is missing or damaged."""
+    try:
+        return json.loads((folder / "provenance.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / 'provenance.json'}: not readable ({error}); copy the checkpoint again") from None
+
+
+def backbone_sha256(config: configuration.Config) -> str:
+    """Hash of the weights of a configuration's shipped backbone; empty for one that is not shipped."""
+    path = BACKBONES / config.discriminator.backbone / "weights.safetensors"
+    return sha256(path) if path.is_file() else ""
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    return sorted(p for p in (run / "checkpoints").glob("step_*") if (p / "config.json").is_file())
+
+
+def resolve(path: str | Path) -> Path:
+    """The model folder that `path` means: an exported model, a checkpoint, or a run (its newest checkpoint).
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(path)
+    if (path / "generator.safetensors").is_file():
+        return path
+    found = checkpoints(path)
+    if not found:
+        raise InputError(f"{path}: holds no dpsims checkpoint; give a run folder, a checkpoint or an exported model")
+    return found[-1]
+
+
+def save_model(
+    folder: Path, config: configuration.Config, generator: nn.Module, discriminator: nn.Module, facts: dict
+) -> None:
+    """Writes config.json, both networks' weights and provenance.json into an existing folder."""
+    config.save(folder / "config.json")
+    save_file(without_backbone(generator), folder / "generator.safetensors")
+    save_file(without_backbone(discriminator), folder / "discriminator.safetensors")
+    (folder / "provenance.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def export_run(run: str | Path, out: str | Path) -> Path:
+    """Writes the small model of a run's newest checkpoint: float16, spectral norm folded, ready for `load_generator`.
+
+    Args:
+        run: run or checkpoint folder.
+        out: folder to make; an older export there is replaced.
+
+    Raises:
+        InputError: no checkpoint in `run`, or `out` cannot be written.
+    """
+    from dpsims.synthesis import build_discriminator, build_generator
+
+    source, out = resolve(run), Path(out)
+    config = configuration.load(source / "config.json")
+    facts = read_provenance(source)
+    if facts.get("exported"):
+        raise InputError(f"{source}: is exported already; give the run it came from")
+    generator, discriminator = build_generator(config, folded=False), build_discriminator(config)
+    load_weights(generator, source / "generator.safetensors")
+    load_weights(discriminator, source / "discriminator.safetensors")
+    generator = fold_spectral_norm(generator).half()
+    facts |= {
+        "exported": "float16; EMA generator with its spectral norm folded; the frozen backbone by reference",
+        "backbone": config.discriminator.backbone,
+        "backbone_sha256": backbone_sha256(config),
+    }
+    try:
+        write_folder(out, lambda folder: save_model(folder, config, generator, discriminator.half(), facts))
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error}); choose another --out") from None
+    return out

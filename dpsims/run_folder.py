@@ -1,0 +1,151 @@
+"""A training's folder on disk: configuration, log, sample sheets, checkpoints; and how a run comes back after a
+crash."""
+
+import csv
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from dpsims import checkpoint
+from dpsims import config as configuration
+from dpsims.config import Config
+from dpsims.data.prepare import PreparedData
+from dpsims.errors import InputError
+
+if TYPE_CHECKING:  # a lower room never imports a higher one
+    from dpsims.training import Trainer
+
+KEEP = 2  # checkpoints
+COLUMNS = (
+    "step", "loss_d_real", "loss_d_fake", "loss_g_pixel", "loss_g_contrastive", "loss_g_diversity", "fakes_found",
+    "gap", "sigma", "lr_generator", "grad_generator", "grad_discriminator", "grad_pixel", "grad_contrastive",
+    "grad_diversity", "saturated_4", "saturated_8", "saturated_16", "saturated_32",
+)  # fmt: skip
+
+
+class RunFolder:
+    """Opens, or makes, the folder of a run.
+
+    Args:
+        out: the folder.
+        config: of the run; a folder of another configuration is refused.
+        resume: whether a run may be there already.
+
+    Raises:
+        InputError: `out` cannot be written, holds a run though `resume` is False, or one of another configuration.
+    """
+
+    def __init__(self, out: Path, config: Config, resume: bool) -> None:
+        self.out, self.config = out, config
+        saved = out / "config.json"
+        if saved.is_file():
+            if not resume:
+                raise InputError(f"{out}: holds a training already; pass --resume to go on, or choose another --out")
+            differences = _differences(configuration.load(saved), config)
+            if differences:
+                raise InputError(f"{saved}: is of another configuration ({differences}); choose another --out")
+        elif out.is_dir() and any(out.iterdir()):
+            raise InputError(f"{out}: holds files but no dpsims run; choose another --out")
+        try:
+            (out / "samples").mkdir(parents=True, exist_ok=True)
+            if not saved.is_file():
+                checkpoint.write_json(saved, config.to_dict())
+        except OSError as error:
+            raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+
+    def log(self, step: int, row: dict[str, float]) -> None:
+        """Appends a row to metrics.csv; terms that were not measured at this step stay empty."""
+        path = self.out / "metrics.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(COLUMNS)
+            writer.writerow([step] + [f"{row[name]:.9g}" if name in row else "" for name in COLUMNS[1:]])
+
+    def save(self, trainer: "Trainer", step: int, seconds: float) -> None:
+        """Writes checkpoint `step`, then removes all but the newest two."""
+
+        def write(folder: Path) -> None:
+            facts = checkpoint.provenance(
+                step=step, steps=self.config.train.steps, seed=self.config.train.seed, seconds=round(seconds, 1),
+                data={k: trainer.data.index.get(k) for k in ("dataset", "height", "width", "seed", "sha256")},
+            )  # fmt: skip
+            save_file(checkpoint.without_backbone(trainer.generator), folder / "generator_live.safetensors")
+            torch.save(trainer.state() | {"step": step, "seconds": seconds}, folder / "training_state.pt")
+            checkpoint.save_model(folder, self.config, trainer.ema, trainer.discriminator, facts)
+
+        checkpoint.write_folder(self.out / "checkpoints" / f"step_{step:07d}", write)
+        for old in checkpoint.checkpoints(self.out)[:-KEEP]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def restore(self, trainer: "Trainer") -> tuple[int, float]:
+        """Brings the newest checkpoint back, if there is one; returns (steps done, seconds spent), (0, 0.0) without."""
+        found = checkpoint.checkpoints(self.out)
+        step, seconds = 0, 0.0
+        if found:
+            folder = found[-1]
+            checkpoint.load_weights(trainer.ema, folder / "generator.safetensors")
+            checkpoint.load_weights(trainer.generator, folder / "generator_live.safetensors")
+            checkpoint.load_weights(trainer.discriminator, folder / "discriminator.safetensors")
+            state = torch.load(folder / "training_state.pt", map_location=trainer.device, weights_only=True)
+            trainer.load_state(state)
+            step, seconds = state["step"], state["seconds"]
+        self._cut_log(step)
+        return step, seconds
+
+    def _cut_log(self, step: int) -> None:
+        """Drops the rows of steps that will run again."""
+        path = self.out / "metrics.csv"
+        if not path.exists():
+            return
+        with path.open(newline="") as file:
+            rows = list(csv.reader(file))
+        # a row torn by a crash is of a step that runs again, and it is the last
+        kept = rows[:1] + [r for r in rows[1:] if len(r) == len(COLUMNS) and r[0].isdigit() and int(r[0]) < step]
+        temporary = path.with_name(".metrics.csv.tmp")
+        with temporary.open("w", newline="") as file:
+            csv.writer(file).writerows(kept)
+        os.replace(temporary, path)
+
+    def sample(self, generator: nn.Module, data: PreparedData, step: int) -> None:
+        """Writes samples/step_NNNNNNN.png: fixed label maps, their real images, three fixed noises, row by row."""
+        from dpsims.synthesis import sample_sheet
+
+        sheet = sample_sheet(checkpoint.fold_spectral_norm(generator), data, maps=8, noises=3)
+        path = self.out / "samples" / f"step_{step:07d}.png"
+        temporary = path.with_name(f".{path.name}")
+        Image.fromarray(sheet).save(temporary, format="PNG")
+        os.replace(temporary, path)
+
+
+def _differences(old: Config, new: Config) -> str:
+    """The first three fields that differ, as text; empty where none do."""
+    changed = [
+        f"{section}.{name} {value!r} there, {new.to_dict()[section][name]!r} here"
+        for section, part in old.to_dict().items()
+        for name, value in part.items()
+        if value != new.to_dict()[section][name]
+    ]
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return "; ".join(changed[:3]) + more
+
+
+def read_metrics(run: str | Path) -> dict[str, list[float]]:
+    """metrics.csv as columns; NaN where a term was not measured.
+
+    Raises:
+        InputError: there is no log.
+    """
+    path = Path(run) / "metrics.csv"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; is this folder a dpsims run?")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name] or "nan") for row in rows] for name in COLUMNS}

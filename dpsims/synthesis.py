@@ -1,0 +1,214 @@
+"""A trained generator in a user's hands: images from label maps alone.
+
+B batch, H and W height and width, K classes, N noise tokens, d their width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from dpsims import checkpoint, draws
+from dpsims import config as configuration
+from dpsims.config import Config
+from dpsims.data.loader import to_uint8
+from dpsims.data.prepare import PreparedData
+from dpsims.errors import InputError
+from dpsims.labels import LabelSpace, label_space, read_label_map
+from dpsims.models import Discriminator, Generator
+
+
+def build_generator(config: Config, folded: bool) -> Generator:
+    """The generator of a configuration, with fresh weights; `folded`, as in exported models, has no spectral norm."""
+    options = asdict(config.generator)
+    options["spectral_norm"] = config.generator.spectral_norm and not folded
+    return Generator(label_space(config.data.dataset).num_classes, config.data.height, config.data.width, **options)
+
+
+def build_discriminator(config: Config) -> Discriminator:
+    """The discriminator of a configuration, its backbone loaded, its decoder fresh, its statistics not yet computed."""
+    d = config.discriminator
+    pretrained = {"true": True, "false": False}.get(d.pretrained.lower(), d.pretrained)
+    names = ("nonlinearity", "decorrelation", "shrinkage", "noise", "noise_max", "noise_beta", "noise_last")
+    return Discriminator(
+        d.backbone,
+        label_space(config.data.dataset).num_classes,
+        pretrained=pretrained,
+        frozen=d.frozen,
+        channels=d.channels,
+        conditioning={name: getattr(d, name) for name in names},
+    )
+
+
+def noise_of_seed(seed: int, shape: tuple[int, int]) -> Tensor:
+    """The noise z (N, d) ~ N(0, 1) that a seed stands for, the same on every device."""
+    return torch.randn(shape, generator=draws.stream(seed, 0, 0, draws.NOISE))
+
+
+class Synthesizer:
+    """A generator that is ready to use; `load_generator` makes one.
+
+    Calling it twice with the same label maps and the same seed or noise gives the same images.
+    """
+
+    def __init__(self, generator: Generator, config: Config, provenance: dict) -> None:
+        self.generator = generator.eval().requires_grad_(False)
+        self.config, self.provenance = config, provenance
+        self.space: LabelSpace = label_space(config.data.dataset)
+        self.size = (config.data.height, config.data.width)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.generator.parameters()).device
+
+    @property
+    def noise_shape(self) -> tuple[int, int]:
+        """(N, d) of one image's noise."""
+        return self.generator.noise_tokens, self.generator.noise_dim
+
+    def noise(self, seed: int | Sequence[int], batch: int = 1) -> Tensor:
+        """z (B, N, d): of seeds seed, seed + 1, ... for a batch, or of the seeds given."""
+        seeds = range(seed, seed + batch) if isinstance(seed, int) else seed
+        return torch.stack([noise_of_seed(int(s), self.noise_shape) for s in seeds])
+
+    @torch.inference_mode()
+    def __call__(
+        self, labels: Tensor | np.ndarray, seed: int | Sequence[int] = 0, noise: Tensor | None = None
+    ) -> Tensor:
+        """Images of label maps.
+
+        Args:
+            labels: (B, H, W) or (H, W) integer ids, 0 = void, 1..K.
+            seed: of the noise; image b of a batch takes seed + b, or the b-th of a sequence.
+            noise: z (B, N, d) instead of a seed; what goes in is what is used.
+
+        Returns:
+            (B, 3, H, W) float in [-1, 1], on the generator's device.
+
+        Raises:
+            InputError: wrong shape, size or ids.
+        """
+        labels = torch.as_tensor(labels)
+        labels = labels[None] if labels.ndim == 2 else labels
+        if labels.ndim != 3 or tuple(labels.shape[1:]) != self.size:
+            raise InputError(
+                f"labels of shape {tuple(labels.shape)}: the model takes (B, {self.size[0]}, {self.size[1]})"
+            )
+        self.space.check(labels.numpy(force=True), "labels")
+        if noise is None:
+            noise = self.noise(seed, len(labels))
+        if tuple(noise.shape) != (len(labels), *self.noise_shape):
+            raise InputError(f"noise of shape {tuple(noise.shape)}: need ({len(labels)}, N, d) = {self.noise_shape}")
+        images, _ = self.generator(labels.to(self.device), noise.to(self.device))
+        return images
+
+
+def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Synthesizer:
+    """Loads a trained generator.
+
+    Args:
+        path: an exported model (such as ``data/checkpoints/scenes-64``), a checkpoint, or a run folder (its newest).
+        device: where to put it, such as ``"cuda"``.
+
+    Returns:
+        A callable: label maps (B, H, W) -> images (B, 3, H, W) in [-1, 1].
+
+    Raises:
+        InputError: no, a damaged or a foreign checkpoint.
+    """
+    folder = checkpoint.resolve(path)
+    config = configuration.load(folder / "config.json")
+    facts = checkpoint.read_provenance(folder)
+    exported = bool(facts.get("exported"))
+    generator = build_generator(config, folded=exported)
+    checkpoint.load_weights(generator, folder / "generator.safetensors")
+    generator = generator.eval() if exported else checkpoint.fold_spectral_norm(generator)
+    return Synthesizer(generator.to(device, memory_format=torch.channels_last), config, facts)
+
+
+def load_discriminator(path: str | Path, device: str | torch.device = "cpu") -> Discriminator:
+    """Loads the discriminator of a checkpoint, in evaluation mode; its backbone is checked against the recorded hash.
+
+    Raises:
+        InputError: as `load_generator`, or other backbone weights than it was trained with.
+    """
+    folder = checkpoint.resolve(path)
+    config = configuration.load(folder / "config.json")
+    expected = checkpoint.read_provenance(folder).get("backbone_sha256")
+    discriminator = build_discriminator(config)
+    checkpoint.load_weights(discriminator, folder / "discriminator.safetensors")
+    if expected and expected != checkpoint.backbone_sha256(config):
+        raise InputError(f"{folder}: trained with other weights of {config.discriminator.backbone} than are here")
+    return discriminator.to(device).eval()
+
+
+@torch.inference_mode()
+def sample_sheet(generator: nn.Module, data: PreparedData, maps: int = 8, noises: int = 3) -> np.ndarray:
+    """Fixed label maps of the held-out split, their real images, and generated ones, as one picture.
+
+    Args:
+        generator: folded, in evaluation mode.
+        data: its held-out split gives the maps.
+        maps: columns.
+        noises: rows of generated images; the same noise down a row's columns, seeds 0, 1, ...
+
+    Returns:
+        ((2 + noises) * H, maps * W, 3) uint8.
+    """
+    split = data.split("val")
+    labels = np.array(split.labels[:maps])
+    rows = [label_space(data.index["dataset"]).colourise(labels), np.array(split.images[:maps])]
+    device = next(generator.parameters()).device
+    ids = torch.from_numpy(labels).to(device)
+    for seed in range(noises):
+        noise = noise_of_seed(seed, (generator.noise_tokens, generator.noise_dim)).expand(len(ids), -1, -1)
+        rows.append(to_uint8(generator(ids, noise.to(device))[0]))
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+
+
+def generate_files(
+    checkpoint_path: str | Path, labels: str | Path, out: str | Path, seed: int = 0, n: int = 4, progress: bool = True
+) -> list[Path]:
+    """Images from label maps in files: ``OUT/<stem>_seed<seed>.png``, n a map, with seeds seed, seed + 1, ...
+
+    Args:
+        checkpoint_path: see `load_generator`.
+        labels: a PNG of class ids, or a folder of them.
+        out: folder for the images; made if need be.
+        seed: of the first image of every map.
+        n: images a map.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: bad checkpoint, label map (each is checked before the first image is made), seed or folder.
+    """
+    if n < 1:
+        raise InputError(f"n: {n} must be at least 1")
+    labels, out = Path(labels), Path(out)
+    files = sorted(p for p in labels.iterdir() if p.suffix.lower() == ".png") if labels.is_dir() else [labels]
+    if not files:
+        raise InputError(f"{labels}: holds no PNG; give a label map or a folder of them")
+    synthesize = load_generator(checkpoint_path, "cuda" if torch.cuda.is_available() else "cpu")
+    maps = [read_label_map(path, synthesize.space, synthesize.size) for path in files]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        written = []
+        for path, ids in tqdm(list(zip(files, maps, strict=True)), "generating", unit="map", disable=not progress):
+            images = to_uint8(synthesize(np.repeat(ids[None], n, axis=0), seed=seed))
+            for index, image in enumerate(images):
+                target = out / f"{path.stem}_seed{seed + index}.png"
+                temporary = target.with_name(f".{target.name}")
+                Image.fromarray(image).save(temporary, format="PNG")
+                temporary.replace(target)
+                written.append(target)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+    return written

@@ -1,0 +1,366 @@
+"""The training algorithm of DP-SIMS, to be read in one sitting: `fit` runs it, `Trainer.step` is it.
+
+arXiv 2312.13314, Secs. 3 and 4; the standing of every choice is in `dpsims.config`. One step:
+
+1. draw real images x with label maps t, and noise z; generate G(t, z), several z for one t;
+2. D step: real pixels are to get their class, generated ones "fake";
+3. G step: generated pixels are to get their class; generated and real patches are to agree; different z are to differ;
+4. the feature noise follows how far D is ahead; the EMA of G follows G.
+
+B batch, H and W height and width, K classes, N noise tokens, d their width.
+"""
+
+import copy
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from dpsims import checkpoint, draws, losses
+from dpsims.config import Config
+from dpsims.data.loader import Batch, TrainingBatches, in_order
+from dpsims.data.prepare import PreparedData, ensure_scenes, load_prepared
+from dpsims.errors import InputError
+from dpsims.models.patch_head import LEVELS, PatchHead
+from dpsims.run_folder import RunFolder
+from dpsims.synthesis import build_discriminator, build_generator
+
+DEAD_FAKES, DEAD_GRADIENT = 0.99, 0.02  # D finds this share of the fakes while G's gradient norm is below that
+
+
+class DeadRun(InputError):
+    """The discriminator finds every fake and the generator's gradient has vanished: more steps cannot help."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Where a training stands: `finished` is False after Ctrl-C or SIGTERM, which save and stop."""
+
+    out: Path
+    step: int
+    finished: bool
+
+
+def learning_rate_factor(step: int, steps: int, warmup: int, decay_from: float) -> float:
+    """Linear warm-up, then 1, then a linear fall to 0.1 from the share `decay_from` of the steps on (default)."""
+    rise = min(1.0, (step + 1) / max(1, warmup))
+    start = decay_from * steps
+    fall = 1.0 if step < start else 1.0 - 0.9 * (step - start) / max(1.0, steps - start)
+    return rise * fall
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Parameters are averaged, buffers copied: averaged spectral norm vectors would no longer be unit vectors."""
+    old, new = list(average.parameters()), [p.detach() for p in model.parameters()]
+    torch._foreach_lerp_(old, new, 1 - decay)
+    for mine, theirs in zip(average.buffers(), model.buffers(), strict=True):
+        mine.copy_(theirs)
+
+
+def gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> float:
+    """L2 norm of the gradient of one loss term, which stays usable for another backward pass."""
+    if not loss.requires_grad:
+        return 0.0
+    grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return math.sqrt(sum(float(g.float().square().sum()) for g in grads if g is not None))
+
+
+class Trainer:
+    """Networks, optimisers and one step of the training.
+
+    Args:
+        config: what to train.
+        data: prepared data; its label space must have the configuration's classes.
+    """
+
+    def __init__(self, config: Config, data: PreparedData) -> None:
+        AcceleratorState._reset_state()  # else a second training in one notebook kernel could not change its precision
+        self.accelerator = Accelerator(mixed_precision="bf16" if config.train.bf16 else "no")
+        self.config, self.device = config, self.accelerator.device
+        self.data, self.t = data, config.train
+        split, pixels = data.split("train"), data.index["splits"]["train"]["class_pixels"]
+        self.batches = TrainingBatches(
+            split, pixels, self.t.batch_size, self.t.seed, config.data.rare_class_sampling, config.data.flip
+        )
+        torch.manual_seed(self.t.seed)  # initial weights
+        self.generator = self._place(build_generator(config, folded=False))
+        self.discriminator = self._place(build_discriminator(config))
+        self.patch_head = None
+        if config.loss.lambda_contrastive:
+            self.patch_head = self._place(PatchHead(config.loss.contrastive_backbone))
+        self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self.weights = losses.class_weights(pixels, config.loss.class_weights).to(self.device)
+        self.g_parameters = list(self.generator.parameters())
+        heads = [p for p in self.patch_head.parameters() if p.requires_grad] if self.patch_head else []
+        self.d_parameters = self.discriminator.trainable_parameters()
+        self.g_optimiser = torch.optim.Adam(self.g_parameters + heads, lr=self.t.lr_generator, betas=self.t.betas)
+        self.d_optimiser = torch.optim.Adam(self.d_parameters, lr=self.t.lr_discriminator, betas=self.t.betas)
+        self.dead = torch.zeros((), dtype=torch.long, device=self.device)  # steps in a row without life
+
+    def _place(self, module: nn.Module) -> Any:
+        return module.to(self.device, memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def fit_conditioning(self, progress: bool = True) -> None:
+        """The constant statistics of feature conditioning, from the first real images (default), before step 0."""
+        count = min(self.config.discriminator.statistics_images, len(self.batches.split.images))
+
+        def features() -> Any:
+            images = in_order(self.batches.split, count)
+            for batch in tqdm(
+                images, "conditioning statistics", total=-(-count // 32), disable=not progress, leave=False
+            ):
+                yield self.discriminator.features(batch.to(self.device))
+
+        self.discriminator.conditioning.fit(features)
+
+    def step(self, step: int, measure: bool = False) -> dict[str, Any]:
+        """One D step and one G step; returns every term as a detached tensor or number.
+
+        Args:
+            step: its number, from 0; all randomness follows from it and the seed.
+            measure: also the gradient norm of every term of G's loss and the saturation of every level.
+        """
+        factor = learning_rate_factor(step, self.t.steps, self.t.warmup_steps, self.t.decay_from)
+        self.g_optimiser.param_groups[0]["lr"] = factor * self.t.lr_generator
+        self.d_optimiser.param_groups[0]["lr"] = factor * self.t.lr_discriminator
+        batch = self.batches(step, self.accelerator.process_index, self.accelerator.num_processes)
+        real, labels = batch.images.to(self.device), batch.labels.to(self.device)
+        # a batch of fakes shows fewer maps, each under several noises: the diversity constraint compares them
+        maps = labels[:: self.t.noises_per_map].repeat_interleave(self.t.noises_per_map, dim=0)
+        shape = (self.generator.noise_tokens, self.generator.noise_dim)
+        noise = draws.normal(self.t.seed, step, batch.samples, draws.NOISE, shape).to(self.device)
+        with self.accelerator.autocast():
+            fake, features = self.generator(maps, noise)
+        log = {"lr_generator": self.g_optimiser.param_groups[0]["lr"]}
+        log |= self._discriminator_step(step, batch, real, labels, fake.detach(), maps)
+        log |= self._generator_step(step, batch, real, fake, features, maps, noise, measure)
+        dead = (log["fakes_found"] >= DEAD_FAKES) & (log["grad_generator"] < DEAD_GRADIENT)
+        self.dead = torch.where(dead, self.dead + 1, 0)
+        update_ema(self.ema, self.generator, min(self.t.ema_decay, (1 + step) / (10 + step)))
+        return log
+
+    def _discriminator_step(
+        self, step: int, batch: Batch, real: Tensor, labels: Tensor, fake: Tensor, maps: Tensor
+    ) -> dict[str, Any]:
+        """L_D: classes on real pixels, "fake" on generated ones; then the noise level follows the gap between them."""
+        draw = _Both(self._noise(step, batch, draws.FEATURES_REAL), self._noise(step, batch, draws.FEATURES_FAKE))
+        with self.accelerator.autocast():
+            logits_real, logits_fake = self.discriminator(torch.cat([real, fake]), draw).float().chunk(2)
+        gamma = self.config.loss.focal_gamma
+        loss_real = losses.focal_gan_loss(logits_real, labels, self.weights, gamma)
+        loss_fake = losses.focal_gan_loss(logits_fake, None, None, gamma)
+        self.d_optimiser.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss_real + loss_fake)
+        norm = self.accelerator.clip_grad_norm_(self.d_parameters, self.t.clip_norm)
+        self.d_optimiser.step()
+        with torch.no_grad():
+            gap = losses.class_cross_entropy(logits_fake, maps) - losses.class_cross_entropy(logits_real, labels)
+            self.discriminator.conditioning.update_noise(gap)
+            found = (logits_fake.argmax(1) == self.discriminator.num_classes).float().mean()
+        return {
+            "loss_d_real": loss_real.detach(),
+            "loss_d_fake": loss_fake.detach(),
+            "grad_discriminator": norm.detach(),
+            "fakes_found": found,
+            "gap": gap,
+            "sigma": self.discriminator.conditioning.sigma.clone(),
+        }
+
+    def _generator_step(
+        self, step: int, batch: Batch, real: Tensor, fake: Tensor, features: Tensor, maps: Tensor, noise: Tensor,
+        measure: bool,
+    ) -> dict[str, Any]:  # fmt: skip
+        """L_G = L_pix + lambda_C L_NCE + lambda_D L_div."""
+        self.discriminator.requires_grad_(False).eval()  # no gradient in D, no power iteration either
+        with self.accelerator.autocast():
+            raw = self.discriminator.features(fake)
+            conditioned = self.discriminator.conditioning(raw, self._noise(step, batch, draws.FEATURES_G))
+            logits = self.discriminator.decode(conditioned, fake.shape[-2:]).float()
+        self.discriminator.train()
+        for parameter in self.d_parameters:
+            parameter.requires_grad_(True)
+        terms = {"pixel": losses.focal_gan_loss(logits, maps, self.weights, self.config.loss.focal_gamma)}
+        if self.config.loss.lambda_contrastive:
+            terms["contrastive"] = self.config.loss.lambda_contrastive * self._contrastive(step, batch, real, fake)
+        if self.config.loss.lambda_diversity:
+            terms["diversity"] = self.config.loss.lambda_diversity * self._diversity(fake, features, noise)
+        log: dict[str, Any] = {f"loss_g_{name}": term.detach() for name, term in terms.items()}
+        if measure:
+            log |= {f"grad_{name}": gradient_norm(term, self.g_parameters) for name, term in terms.items()}
+            for stride, level, feature in zip(
+                self.discriminator.backbone.strides, self.discriminator.conditioning.levels, raw, strict=True
+            ):
+                log[f"saturated_{stride}"] = level.saturation(feature.detach().float())
+        self.g_optimiser.zero_grad(set_to_none=True)
+        self.accelerator.backward(sum(terms.values()))
+        log["grad_generator"] = self.accelerator.clip_grad_norm_(self.g_parameters, self.t.clip_norm).detach()
+        self.g_optimiser.step()
+        return log
+
+    def _noise(self, step: int, batch: Batch, purpose: int) -> draws.FeatureNoise:
+        return draws.FeatureNoise(self.t.seed, step, batch.samples, purpose, self.device)
+
+    def _contrastive(self, step: int, batch: Batch, real: Tensor, fake: Tensor) -> Tensor:
+        """Mean over the levels of the InfoNCE loss at random places, the same in the generated and the real image."""
+        shape = (LEVELS, self.config.loss.contrastive_patches)
+        places = draws.uniform(self.t.seed, step, batch.samples, draws.PLACES, shape).to(self.device)
+        per_map = self.t.noises_per_map
+        target = real[::per_map].repeat_interleave(per_map, dim=0)
+        with self.accelerator.autocast():
+            pairs = list(zip(self.patch_head(fake, places), self.patch_head(target, places), strict=True))
+        tau = self.config.loss.contrastive_temperature
+        return sum(losses.patch_contrastive_loss(f, r, tau) for f, r in pairs) / len(pairs)
+
+    def _diversity(self, fake: Tensor, features: Tensor, noise: Tensor) -> Tensor:
+        """The diversity constraint between neighbouring noises of each map."""
+        on_image = self.config.loss.diversity_on == "image"
+        x = fake * 0.5 if on_image else losses.rms_normalise(features)  # images in units of [0, 1]
+        x, z = (v.unflatten(0, (-1, self.t.noises_per_map)) for v in (x, noise))  # (maps, noises, ...)
+        pairs = (x[:, :-1].flatten(0, 1), x[:, 1:].flatten(0, 1), z[:, :-1].flatten(0, 1), z[:, 1:].flatten(0, 1))
+        return losses.diversity_loss(*pairs, self.config.loss.diversity_threshold)
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed training needs beside the weights of G, its EMA and D: plain tensors, lists and numbers."""
+        head = (
+            {k: v.contiguous() for k, v in checkpoint.without_backbone(self.patch_head).items()}
+            if self.patch_head
+            else {}
+        )
+        return {
+            "g_optimiser": self.g_optimiser.state_dict(),
+            "d_optimiser": self.d_optimiser.state_dict(),
+            "patch_head": head,
+            "dead": self.dead,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The reverse of `state`."""
+        self.g_optimiser.load_state_dict(state["g_optimiser"])
+        self.d_optimiser.load_state_dict(state["d_optimiser"])
+        if self.patch_head:
+            self.patch_head.load_state_dict(state["patch_head"], strict=False)
+        self.dead = state["dead"].to(self.device)
+
+
+class _Both:
+    """Feature noise for a batch of real images followed by as many generated ones: draws of their own, one level."""
+
+    def __init__(self, real: draws.FeatureNoise, fake: draws.FeatureNoise) -> None:
+        self.real, self.fake = real, fake
+
+    def __call__(self, shape: tuple[int, ...], level: int) -> Tensor:
+        half = (shape[0] // 2, *shape[1:])
+        return torch.cat([self.real(half, level), self.fake(half, level)])
+
+
+def prepared_data(config: Config) -> PreparedData:
+    """The data that a configuration names; Scenes are made in the cache when it names no folder.
+
+    Raises:
+        InputError: the folder is no prepared data set, or its size or classes are not the configuration's.
+    """
+    d = config.data
+    if not d.path and d.dataset != "scenes":
+        raise InputError(f"data.path: empty, but data set {d.dataset!r} must be prepared first; give --data DIR")
+    path = Path(d.path) if d.path else ensure_scenes((d.height, d.width), n=d.num_images, seed=d.seed)
+    data = load_prepared(path)
+    found, asked = [(x["dataset"], x["height"], x["width"]) for x in (data.index, vars(d))]
+    if found != asked:
+        raise InputError(f"{path}: holds {found} (data set, height, width), but the configuration asks for {asked}")
+    return data
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets, so that no step is torn; a second Ctrl-C interrupts at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: Any) -> None:
+        asked.set()
+        signal.signal(number, old[number])
+
+    for number in old:
+        signal.signal(number, ask)
+    try:
+        yield asked
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = True) -> FitResult:
+    """Trains a DP-SIMS.
+
+    Args:
+        config: what to train; see `dpsims.config.preset`.
+        out: run folder; see `dpsims.checkpoint` for what is in it.
+        resume: go on from the newest checkpoint in `out`, exactly as if nothing had happened; starts afresh where there
+            is none. Without it a folder that holds a run is refused.
+        progress: show a bar with the time left.
+
+    Returns:
+        Where the training stands; after Ctrl-C or SIGTERM it is saved but not finished.
+
+    Raises:
+        InputError: bad data or folder, or a run of another configuration there.
+        DeadRun: the generator can no longer learn; the message says what to change.
+    """
+    data = prepared_data(config)
+    run = RunFolder(Path(out), config, resume)
+    trainer = Trainer(config, data)
+    done, seconds = run.restore(trainer)
+    if done == 0:
+        trainer.fit_conditioning(progress)
+    t, begin = config.train, time.monotonic() - seconds
+    bar = tqdm(total=t.steps, initial=done, desc=f"training {run.out.name}", unit="step", disable=not progress)
+    with _stop_signals() as asked_to_stop, bar:
+        for step in range(done, t.steps):
+            log = trainer.step(step, measure=step % t.grad_norm_every == 0)
+            done = step + 1
+            if step % t.log_every == 0:
+                row = {key: float(value) for key, value in log.items()}
+                run.log(step, row)
+                bar.set_postfix_str(f"D finds {row['fakes_found']:.0%} of fakes, gradient {row['grad_generator']:.2g}")
+                _stop_if_hopeless(trainer, step, row)
+            bar.update()
+            stop = asked_to_stop.is_set()
+            if done % t.checkpoint_every == 0 or done == t.steps or stop:
+                run.save(trainer, done, time.monotonic() - begin)
+            if done % t.sample_every == 0 or done == t.steps:
+                run.sample(trainer.ema, data, done)
+            if stop:
+                print(f"Saved at step {done} of {t.steps}. To go on: dpsims train --resume with the same settings.")
+                break
+    return FitResult(run.out, done, done == t.steps)
+
+
+def _stop_if_hopeless(trainer: Trainer, step: int, row: dict[str, float]) -> None:
+    """Raises DeadRun for a dead generator, InputError for a loss that is no number."""
+    broken = [key for key, value in row.items() if not math.isfinite(value)]
+    if broken:
+        raise InputError(
+            f"step {step}: {broken[0]} is {row[broken[0]]}; resume from the last checkpoint with lower rates"
+        )
+    if int(trainer.dead) >= trainer.t.dead_after:
+        raise DeadRun(
+            f"step {step}: the discriminator finds {row['fakes_found']:.0%} of the fakes and the generator's gradient "
+            f"norm has been below {DEAD_GRADIENT} for {int(trainer.dead)} steps: the generator is dead. Change "
+            f"train.seed, lower train.lr_discriminator, or raise train.warmup_steps"
+        )
