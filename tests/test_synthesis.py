@@ -1,0 +1,107 @@
+"""A trained generator in a user's hands: the same seed, the same image; the noise given is the noise used."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dpsims import load_generator
+from dpsims.config import preset
+from dpsims.data.scenes import render
+from dpsims.errors import InputError
+from dpsims.paths import CHECKPOINTS
+from dpsims.synthesis import generate_files, noise_of_seed
+
+SHIPPED = CHECKPOINTS / "scenes-64"
+
+
+@pytest.fixture(scope="module")
+def g():
+    return load_generator(SHIPPED)
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return render(range(3), 64, split="val").labels
+
+
+def test_same_seed_same_image(g, labels):
+    images = g(labels, seed=3)
+    assert images.shape == (3, 3, 64, 64) and images.min() >= -1 and images.max() <= 1
+    assert torch.equal(images, g(torch.from_numpy(labels).long(), seed=3))
+    assert torch.equal(images, load_generator(SHIPPED)(labels, seed=3))
+    assert not torch.equal(images, g(labels, seed=4))
+
+
+def test_a_batch_is_its_images_one_by_one(g, labels):
+    batch = g(labels, seed=3)
+    for b in range(3):
+        assert torch.allclose(batch[b], g(labels[b], seed=3 + b)[0], atol=1e-4)
+    assert torch.equal(g(labels, seed=[3, 4, 5]), batch)
+
+
+def test_the_noise_given_is_the_noise_used(g, labels):
+    z = torch.stack([noise_of_seed(s, g.noise_shape) for s in (7, 8, 9)])
+    assert torch.equal(g(labels, noise=z), g(labels, seed=7))
+    assert torch.equal(g(labels, seed=1, noise=z), g(labels, noise=z)), "noise goes before seed"
+    assert not torch.equal(g(labels, noise=-z), g(labels, noise=z))
+
+
+@pytest.mark.parametrize(
+    ("labels", "noise", "message"),
+    [
+        (np.zeros((1, 32, 64), np.uint8), None, r"takes \(B, 64, 64\)"),
+        (np.full((1, 64, 64), 13, np.uint8), None, "value 13"),
+        (np.full((1, 64, 64), -1), None, "value -1"),
+        (np.ones((1, 64, 64), np.uint8), torch.zeros(1, 2, 2), "noise of shape"),
+    ],
+)
+def test_bad_arguments(g, labels, noise, message):
+    with pytest.raises(InputError, match=message):
+        g(labels, noise=noise)
+
+
+def test_generate_files_from_a_file_and_a_folder(labels, tmp_path):
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for name, ids in zip(("one", "two"), labels, strict=False):
+        Image.fromarray(ids).save(maps / f"{name}.png")
+    written = generate_files(SHIPPED, maps, tmp_path / "out", seed=5, n=2, progress=False)
+    names = [f"{m}_seed{s}.png" for m in ("one", "two") for s in (5, 6)]
+    assert [p.name for p in written] == names and sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(names)
+    again = generate_files(SHIPPED, maps / "one.png", tmp_path / "again", seed=6, n=1, progress=False)
+    assert np.array_equal(np.asarray(Image.open(again[0])), np.asarray(Image.open(written[1])))
+
+
+def test_one_bad_map_and_nothing_is_written(labels, tmp_path):
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    Image.fromarray(labels[0]).save(maps / "a.png")
+    Image.fromarray(labels[0]).convert("RGB").save(maps / "b.png")
+    with pytest.raises(InputError, match="b.png: image mode 'RGB'"):
+        generate_files(SHIPPED, maps, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="holds no PNG"):
+        generate_files(SHIPPED, tmp_path / "maps/..", tmp_path / "out", progress=False)
+    with pytest.raises(InputError, match="at least 1"):
+        generate_files(SHIPPED, maps, tmp_path / "out", n=0, progress=False)
+
+
+def test_missing_damaged_and_foreign_checkpoints(tmp_path):
+    with pytest.raises(InputError, match="holds no dpsims checkpoint"):
+        load_generator(tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(SHIPPED, copy)
+    whole = (copy / "generator.safetensors").read_bytes()
+    (copy / "generator.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="not a readable safetensors file"):
+        load_generator(copy)
+    (copy / "generator.safetensors").write_bytes(whole)
+    preset("tiny").save(copy / "config.json")
+    with pytest.raises(InputError, match="do not fit its config.json"):
+        load_generator(copy)
+    (copy / "config.json").write_text('{"model": {"_target_": "os.system"}}')
+    with pytest.raises(InputError, match="unknown section"):
+        load_generator(copy)
