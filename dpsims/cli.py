@@ -67,11 +67,6 @@ class Dataset(StrEnum):
     custom = "custom"
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    """The options that were given; the library's own defaults hold for the rest."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"dpsims {__version__}")
@@ -117,7 +112,7 @@ def prepare(
 def pretrain(
     out: Annotated[Path, Option(help="Folder for weights.safetensors (float16, 2.5 MB) and provenance.json.")],
     size: Size = 64,
-    steps: Annotated[int | None, Option(help="Optimiser steps; if not given, as many as the shipped one had.")] = None,
+    steps: Annotated[int, Option(help="Optimiser steps.")] = 6000,
     seed: Seed = 0,
     device: Device = None,
 ) -> None:
@@ -127,14 +122,14 @@ def pretrain(
     """
     from dpsims.pretraining import pretrain as run
 
-    run(out, **_given(size=size, steps=steps, seed=seed, device=device))
+    run(out, size=size, steps=steps, seed=seed, device=device)
 
 
 @app.command()
 def train_evaluators(
     out: Annotated[Path, Option(help="Folder for weights.safetensors and provenance.json.")],
     size: Size = 64,
-    steps: Annotated[int | None, Option(help="Optimiser steps; if not given, as many as the shipped one had.")] = None,
+    steps: Annotated[int, Option(help="Optimiser steps.")] = 2500,
     seed: Seed = 100,
 ) -> None:
     """Train the network that evaluates: another architecture, seed and data than the discriminator's.
@@ -143,7 +138,7 @@ def train_evaluators(
     """
     from dpsims.evaluation.segmenter import train_evaluator
 
-    train_evaluator(out, **_given(size=size, steps=steps, seed=seed))
+    train_evaluator(out, size=size, steps=steps, seed=seed)
 
 
 @app.command()
@@ -200,7 +195,10 @@ def evaluate(
     """
     from dpsims.evaluation.protocol import evaluate_checkpoint
 
-    evaluate_checkpoint(checkpoint, data, out=out)
+    result = evaluate_checkpoint(checkpoint, data, out=out)
+    print(f"{'':28}{'distance':>10}{'mIoU':>8}{'diversity L1':>14}")
+    for name, row in {"generated": result["generator"], **(result["references"] or {})}.items():
+        print(f"{name:28}{row['frechet']:10.2f}{row['miou']:8.3f}{row['diversity_l1']:14.3f}")
 
 
 @app.command()
