@@ -72,14 +72,14 @@ def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | to
         )
     network.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
     network.sha256 = digest
-    return network.to(device).eval().requires_grad_(False)
+    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def train_evaluator(
     out: str | Path,
     *,
     size: int = 64,
-    steps: int = 2500,
+    steps: int = 1500,
     seed: int = 100,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -218,7 +218,9 @@ def _fit(
 def _standardise(network: Segmenter, images: Tensor) -> None:
     """Give every feature mean 0 and deviation 1 over training images, so that no channel's scale rules the distance."""
     place = network.feature_mean.device
-    pooled = torch.cat([network.encode(from_bytes(chunk.to(place)))[1] for chunk in images[:2048].split(64)])
+    pooled = torch.cat(
+        [network.raw_features(network.encode(from_bytes(chunk.to(place)))) for chunk in images[:2048].split(64)]
+    )
     network.feature_mean.copy_(pooled.mean(0))
     network.feature_std.copy_(pooled.std(0, unbiased=False).clamp_min(1e-3))  # a dead channel must not be blown up
 

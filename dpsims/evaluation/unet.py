@@ -17,6 +17,7 @@ from torch.nn import functional
 from dpsims.errors import InputError
 
 WIDTHS = (24, 48, 96, 160)  # channels at 1, 1/2, 1/4 and 1/8 of the size
+FEATURE_LEVELS = (1, 2)  # pooled for the distance; the deepest level is all but blind to blur and drawn to moods alone
 GROUPS = 8
 
 
@@ -79,29 +80,30 @@ class Segmenter(nn.Module):
             ConvBlock(below + skip, skip, depth=1) for below, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.class_head = nn.Conv2d(widths[0], num_classes, 1)
-        self.num_features = 2 * widths[-1]
-        self.mood_head = nn.Linear(self.num_features, len(moods))
+        self.mood_head = nn.Linear(2 * widths[-1], len(moods))
+        self.num_features = 2 * sum(widths[level] for level in FEATURE_LEVELS)
         self.register_buffer("feature_mean", torch.zeros(self.num_features))
         self.register_buffer("feature_std", torch.ones(self.num_features))
 
-    def encode(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Levels from fine to coarse, and the mean and standard deviation over the pixels of the coarsest, (B,F)."""
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Levels from fine to coarse, (B,C,H,W) to (B,C,H/8,W/8)."""
         levels = [self.down[0](images)]
         for block in self.down[1:]:
             levels.append(block(functional.max_pool2d(levels[-1], 2)))
-        deepest = levels[-1].float()
-        spread = (deepest.var(dim=(2, 3), unbiased=False) + 1e-6).sqrt()
-        return levels, torch.cat([deepest.mean(dim=(2, 3)), spread], dim=1)
+        return levels
+
+    def raw_features(self, levels: list[Tensor]) -> Tensor:
+        """Pooled levels 1 and 2, not yet standardised, (B,F)."""
+        return torch.cat([pool(levels[level]) for level in FEATURE_LEVELS], dim=1)
 
     def forward(self, images: Tensor) -> Judgement:
         """Images (B,3,H,W) float in [-1,1], H and W multiples of 8."""
-        levels, pooled = self.encode(images)
+        levels = self.encode(images)
         x = levels[-1]
         for block, skip in zip(self.up, levels[-2::-1], strict=True):
-            x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-            x = block(torch.cat([x, skip], dim=1))
-        standardised = (pooled - self.feature_mean) / self.feature_std
-        return Judgement(self.class_head(x).float(), self.mood_head(pooled).float(), standardised)
+            x = block(torch.cat([functional.interpolate(x, scale_factor=2, mode="nearest"), skip], dim=1))
+        features = (self.raw_features(levels) - self.feature_mean) / self.feature_std
+        return Judgement(self.class_head(x).float(), self.mood_head(pool(levels[-1])).float(), features)
 
     @torch.inference_mode()
     def judge(self, images: Tensor) -> Judgement:
@@ -116,7 +118,14 @@ class Segmenter(nn.Module):
                 f"{images.shape[-2]}x{images.shape[-1]}; train one of that size: dpsims train-evaluators --size "
                 f"{images.shape[-2]} --out DIR"
             )
-        return self(from_bytes(images.to(self.feature_mean.device)))
+        floats = from_bytes(images.to(self.feature_mean.device))
+        return self(floats.contiguous(memory_format=torch.channels_last))
+
+
+def pool(level: Tensor) -> Tensor:
+    """Mean and standard deviation over the pixels: (B,C,H,W) -> (B,2C) float32."""
+    level = level.float()
+    return torch.cat([level.mean((2, 3)), (level.var((2, 3), unbiased=False) + 1e-6).sqrt()], dim=1)
 
 
 def from_bytes(images: Tensor) -> Tensor:
