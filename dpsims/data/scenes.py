@@ -26,7 +26,9 @@ from dpsims.data.scenery import (
 )
 from dpsims.errors import InputError
 
-__all__ = ["CLASSES", "LAYOUTS", "MOODS", "SPLITS", "SceneBatch", "render", "render_moods"]
+__all__ = ["CLASSES", "LAYOUTS", "MOODS", "SPLITS", "VERSION", "SceneBatch", "render", "render_moods"]
+
+VERSION = 1  # one more whenever a pixel changes: what was trained on another version cannot be compared
 
 LAYOUTS = ("country", "beach", "city", "lake")
 SPLITS = ("train", "val", "evaluator")

@@ -1,0 +1,324 @@
+"""Prepared data: a folder of plain arrays that training and evaluation read, made once and never half-written.
+
+    FOLDER/index.json                    what it holds, with a hash of every file
+    FOLDER/{train,val}/images.npy        (N, H, W, 3) uint8, RGB
+    FOLDER/{train,val}/labels.npy        (N, H, W) uint8, 0 = void, 1..K classes
+    FOLDER/{train,val}/moods.npy         (N,) uint8, only where the mood is known (scenes)
+    FOLDER/{train,val}/rarest.npy        (N,) uint8, the class of the image with the fewest pixels in the split
+
+Any data set is written by `write_prepared` and read by `load_prepared`; these know nothing of where data come from.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from dpsims import paths
+from dpsims.data import scenes
+from dpsims.errors import InputError
+
+FORMAT = 1  # of the folder
+CHUNK = 16  # images made at a time
+
+Chunk = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # images, labels, moods
+Source = Callable[[str, int], Iterator[Chunk]]  # (split, number of images) -> the chunks of the split, in order
+
+
+class SplitArrays(NamedTuple):
+    """Arrays of one split, mapped from the disk and read-only."""
+
+    images: np.ndarray  # (N, H, W, 3) uint8
+    labels: np.ndarray  # (N, H, W) uint8
+    moods: np.ndarray | None  # (N,) uint8
+    rarest: np.ndarray  # (N,) uint8
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A prepared folder, see `load_prepared`."""
+
+    path: Path
+    index: dict[str, Any]
+
+    def split(self, name: str) -> SplitArrays:
+        """Map the arrays of "train" or "val".
+
+        Raises:
+            InputError: no such split, or a file is missing, damaged or of another shape than the index says.
+        """
+        if name not in self.index["splits"]:
+            raise InputError(f"{self.path}: no split {name!r}, only {', '.join(self.index['splits'])}")
+        count, height, width = self.index["splits"][name]["count"], self.index["height"], self.index["width"]
+        shapes = {"images": (count, height, width, 3), "labels": (count, height, width), "rarest": (count,)}
+        if f"{name}/moods.npy" in self.index["sha256"]:
+            shapes["moods"] = (count,)
+        arrays = {key: _mapped(self.path / name / f"{key}.npy", shape) for key, shape in shapes.items()}
+        return SplitArrays(arrays["images"], arrays["labels"], arrays.get("moods"), arrays["rarest"])
+
+    def verify(self, *, progress: bool = True) -> None:
+        """Read every file and compare its hash with the index.
+
+        Raises:
+            InputError: a file is not what was written.
+        """
+        for name, expected in tqdm(self.index["sha256"].items(), desc="verify", disable=not progress):
+            if not (self.path / name).is_file() or _sha256(self.path / name) != expected:
+                raise InputError(f"{self.path / name}: missing or changed since it was made; {_again(self.path)}")
+
+
+def load_prepared(path: str | Path) -> PreparedData:
+    """Open a prepared folder.
+
+    Args:
+        path: the folder with `index.json`.
+
+    Raises:
+        InputError: there is none, or it is of another format.
+    """
+    path = Path(path)
+    index = _read_index(path)
+    if index is None:
+        raise InputError(f"{path}: no prepared data (index.json is missing); make it with `dpsims prepare`")
+    return PreparedData(path, index)
+
+
+def prepare_scenes(
+    out: str | Path,
+    *,
+    size: int | tuple[int, int] = 64,
+    n: int = 3000,
+    n_val: int = 500,
+    seed: int = 0,
+    progress: bool = True,
+) -> Path:
+    """Draw Scenes into a folder, once: with the same arguments again it returns at once.
+
+    Args:
+        out: the folder; it must be new, empty, or made by this function with the same arguments.
+        size: side, or (height, width), in pixels.
+        n: images of the split "train".
+        n_val: images of the split "val".
+        seed: of the data set.
+        progress: show a bar.
+
+    Returns:
+        `out` as an absolute path.
+
+    Raises:
+        InputError: bad arguments, a folder of something else, or one that cannot be written.
+    """
+    if min(n, n_val) < 1:
+        raise InputError(f"scenes of {n} training and {n_val} validation images: give 1 or more of each")
+    scenes.render([], size, seed=seed)  # complains of a bad size or seed before anything is written
+    height, width = (size, size) if isinstance(size, int) else size
+    header = {
+        "dataset": "scenes",
+        "version": scenes.VERSION,
+        "height": height,
+        "width": width,
+        "seed": seed,
+        "num_classes": len(scenes.CLASSES),
+    }
+
+    def draw(split: str, count: int) -> Iterator[Chunk]:
+        for start in range(0, count, CHUNK):
+            batch = scenes.render(range(start, min(start + CHUNK, count)), size, seed=seed, split=split)
+            yield batch.images, batch.labels, batch.moods
+
+    return write_prepared(out, header, {"train": n, "val": n_val}, draw, progress=progress)
+
+
+def ensure_scenes(
+    size: int | tuple[int, int] = 64, n: int = 3000, n_val: int = 500, seed: int = 0, *, progress: bool = True
+) -> Path:
+    """The prepared Scenes of these arguments in the cache, made there when missing; see `prepare_scenes`."""
+    side = str(size) if isinstance(size, int) else f"{size[0]}x{size[1]}"
+    name = f"scenes-{side}-n{n}-v{n_val}-s{seed}-version{scenes.VERSION}"
+    return prepare_scenes(paths.CACHE / name, size=size, n=n, n_val=n_val, seed=seed, progress=progress)
+
+
+def write_prepared(
+    out: str | Path, header: dict[str, Any], counts: dict[str, int], source: Source, *, progress: bool = True
+) -> Path:
+    """Write a prepared folder in one step: it appears when it is whole. Several processes may ask for it at once.
+
+    Args:
+        out: the folder; new, empty, or made before from the same header and counts.
+        header: what the data are; "height", "width" and "num_classes" must be there.
+        counts: images of each split.
+        source: gives the chunks of a split in order, all with moods or all without.
+        progress: show a bar.
+
+    Returns:
+        `out` as an absolute path.
+
+    Raises:
+        InputError: the folder holds something else or cannot be written.
+    """
+    out = Path(out).resolve()
+    header = {"format": FORMAT, **header}
+    if _made_before(out, header, counts):
+        return out
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(out.parent / f".{out.name}.lock"):
+            if not _made_before(out, header, counts):  # another process may have made it while this one waited
+                _make(out, header, counts, source, progress)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error}); give another folder") from error
+    return out
+
+
+def _make(out: Path, header: dict[str, Any], counts: dict[str, int], source: Source, progress: bool) -> None:
+    part = out.parent / f".{out.name}.{os.getpid()}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        splits, hashes = {}, {}
+        with tqdm(total=sum(counts.values()), desc=f"{header['dataset']} {out.name}", disable=not progress) as bar:
+            for name, count in counts.items():
+                (part / name).mkdir(parents=True)
+                pixels = _write_split(part / name, header, count, source(name, count), bar)
+                splits[name] = {"count": count, "class_pixels": pixels.tolist()}
+        for file in sorted(part.rglob("*.npy")):
+            hashes[file.relative_to(part).as_posix()] = _sha256(file)
+        index = {**header, "splits": splits, "sha256": hashes}
+        (part / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        try:
+            os.rename(part, out)  # works on a folder that is missing or empty
+        except OSError:
+            if not _made_before(out, header, counts):  # not even another process that was faster
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_split(folder: Path, header: dict[str, Any], count: int, chunks: Iterator[Chunk], bar: tqdm) -> np.ndarray:
+    """Write the arrays of one split; returns the pixels of each class, (K+1,) int64 with void first."""
+    shape, classes = (count, header["height"], header["width"]), header["num_classes"] + 1
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
+    labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.uint8, shape)
+    pixels = np.zeros((count, classes), np.int64)  # of each class in each image
+    moods: list[np.ndarray] = []
+    done = 0
+    for image, label, mood in chunks:
+        place = slice(done, done + len(image))
+        images[place], labels[place] = image, label
+        for number, one in enumerate(label, start=done):
+            pixels[number] = np.bincount(one.ravel(), minlength=classes)
+        if mood is not None:
+            moods.append(mood)
+        done += len(image)
+        bar.update(len(image))
+    if done != count:
+        raise ValueError(f"{folder}: the source gave {done} images, {count} were announced")
+    images.flush()
+    labels.flush()
+    np.save(folder / "rarest.npy", rarest_class(pixels), allow_pickle=False)
+    if moods:
+        np.save(folder / "moods.npy", np.concatenate(moods), allow_pickle=False)
+    return pixels.sum(0)
+
+
+def rarest_class(pixels: np.ndarray) -> np.ndarray:
+    """The class present in each image that has the fewest pixels in the whole split; the lower id of equal ones.
+
+    Args:
+        pixels: (N, K+1) int64, pixels of each class in each image, void first.
+
+    Returns:
+        (N,) uint8 ids, 0 where an image is all void.
+    """
+    total = pixels.sum(0)
+    absent = np.iinfo(np.int64).max
+    candidates = np.where(pixels[:, 1:] > 0, total[1:], absent)  # (N, K)
+    ids = candidates.argmin(1) + 1
+    return np.where((pixels[:, 1:] > 0).any(1), ids, 0).astype(np.uint8)
+
+
+def _made_before(out: Path, header: dict[str, Any], counts: dict[str, int]) -> bool:
+    """True when `out` already holds this, False when it is missing or empty; anything else is an error."""
+    index = _read_index(out)
+    if index is None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out}: holds something else than prepared data; give another folder")
+        return False
+    asked = {**header, **{f"images of {name}": count for name, count in counts.items()}}
+    there = {**index, **{f"images of {name}": split["count"] for name, split in index["splits"].items()}}
+    other = [f"{key} {there.get(key)}, not {value}" for key, value in asked.items() if there.get(key) != value]
+    if other:
+        raise InputError(f"{out}: made with {'; '.join(other)}; {_again(out)}")
+    return True
+
+
+def _read_index(path: Path) -> dict[str, Any] | None:
+    file = path / "index.json"
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); {_again(path)}") from error
+    needed = {"format", "dataset", "height", "width", "num_classes", "splits", "sha256"}
+    if not isinstance(index, dict) or not needed <= index.keys():
+        raise InputError(f"{file}: not the index of prepared data; {_again(path)}")
+    if index["format"] != FORMAT:
+        raise InputError(f"{file}: format {index['format']}, this version reads {FORMAT}; {_again(path)}")
+    return index
+
+
+def _again(path: Path) -> str:
+    return f"remove {path} and prepare again, or give another folder"
+
+
+def _mapped(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); {_again(file.parent.parent)}") from error
+    if array.shape != shape or array.dtype != np.uint8:
+        there = f"{array.shape} {array.dtype}"
+        raise InputError(f"{file}: holds {there}, the index says {shape} uint8; {_again(file.parent.parent)}")
+    return array
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold a lock file, so that of several processes one works and the others wait.
+
+    Only saves work: where files cannot be locked, each process works for itself and the first to rename wins.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    while True:
+        stream = file.open("w")
+        with contextlib.suppress(OSError):  # some network file systems know no locks
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            current = os.fstat(stream.fileno()).st_ino == file.stat().st_ino
+        except FileNotFoundError:
+            current = False
+        if current:
+            break
+        stream.close()  # its last holder removed the file while this process waited: take the new one
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        stream.close()
