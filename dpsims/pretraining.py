@@ -241,7 +241,7 @@ def pretrain(
 
     `size`: pixels, a multiple of 32. `steps` of `batch_size` images, a quarter of them newly drawn at each step;
     `pool`: images kept in memory for the rest. `device`: default the GPU where there is one. The default arguments take
-    about 9 minutes on one core. Returns the provenance: command, commit, seed, hardware, seconds, metrics on 1,024
+    about 9 minutes on one free core. Returns the provenance: command, commit, seed, hardware, seconds, metrics on 1,024
     held-out images (measured with the float16 weights as saved), sha256 of the weights. Raises `InputError` for
     arguments out of range.
     """
