@@ -118,8 +118,8 @@ def prepare_scenes(
     """
     if min(n, n_val) < 1:
         raise InputError(f"scenes of {n} training and {n_val} validation images: give 1 or more of each")
-    scenes.render([], size, seed=seed)  # complains of a bad size or seed before anything is written
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = scenes.checked_size(size)
+    scenes.render([], (height, width), seed=seed)  # complains of a bad seed before anything is written
     header = {
         "dataset": "scenes",
         "version": scenes.VERSION,
@@ -131,7 +131,7 @@ def prepare_scenes(
 
     def draw(split: str, count: int) -> Iterator[Chunk]:
         for start in range(0, count, CHUNK):
-            batch = scenes.render(range(start, min(start + CHUNK, count)), size, seed=seed, split=split)
+            batch = scenes.render(range(start, min(start + CHUNK, count)), (height, width), seed=seed, split=split)
             yield batch.images, batch.labels, batch.moods
 
     return write_prepared(out, header, {"train": n, "val": n_val}, draw, progress=progress)
@@ -141,7 +141,8 @@ def ensure_scenes(
     size: int | tuple[int, int] = 64, n: int = 3000, n_val: int = 500, seed: int = 0, *, progress: bool = True
 ) -> Path:
     """The prepared Scenes of these arguments in the cache, made there when missing; see `prepare_scenes`."""
-    side = str(size) if isinstance(size, int) else f"{size[0]}x{size[1]}"
+    height, width = scenes.checked_size(size)
+    side = f"{height}" if height == width else f"{height}x{width}"
     name = f"scenes-{side}-n{n}-v{n_val}-s{seed}-version{scenes.VERSION}"
     return prepare_scenes(paths.CACHE / name, size=size, n=n, n_val=n_val, seed=seed, progress=progress)
 
