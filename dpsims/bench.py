@@ -43,8 +43,8 @@ def bench(out: str | Path | None = None, repeats: int = 20, progress: bool = Tru
         progress: show a bar.
 
     Returns:
-        CPU milliseconds of a training step (batch 8, 64 px, preset scenes64), of one 64 px image, of reading a batch and of
-        drawing 16 scenes at 64 and 128 px, and the peak memory of this process in MiB.
+        CPU milliseconds of a training step (batch 8, 64 px, preset scenes64), of one 64 px image, of reading a batch
+        and of drawing 16 scenes at 64 and 128 px, and the peak memory of this process in MiB.
 
     Raises:
         InputError: `out` cannot be written.

@@ -113,6 +113,8 @@ def pretrain(
     out: Annotated[Path, Option(help="Folder for weights.safetensors (float16, 2.5 MB) and provenance.json.")],
     size: Size = 64,
     steps: Annotated[int, Option(help="Optimiser steps.")] = 6000,
+    batch_size: Annotated[int, Option(help="Images a step.")] = 32,
+    pool: Annotated[int, Option(help="Drawn images kept in memory, 12 kB each at 64 px.")] = 8192,
     seed: Seed = 0,
     device: Device = None,
 ) -> None:
@@ -122,7 +124,7 @@ def pretrain(
     """
     from dpsims.pretraining import pretrain as run
 
-    run(out, size=size, steps=steps, seed=seed, device=device)
+    run(out, size=size, steps=steps, batch_size=batch_size, pool=pool, seed=seed, device=device)
 
 
 @app.command()

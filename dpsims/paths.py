@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent  # the checkout: the project is used from one, its notebooks and data beside it
+ROOT = Path(__file__).resolve().parent.parent  # the checkout, with notebooks and data beside the package
 DATA = ROOT / "data"
 BACKBONES = DATA / "backbones"  # shipped: discriminator encoders made by `dpsims pretrain`
 CHECKPOINTS = DATA / "checkpoints"  # shipped: trained models

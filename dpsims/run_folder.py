@@ -4,8 +4,12 @@ crash."""
 import csv
 import os
 import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -123,6 +127,28 @@ class RunFolder:
         temporary = path.with_name(f".{path.name}")
         Image.fromarray(sheet).save(temporary, format="PNG")
         os.replace(temporary, path)
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets, so that no step is torn; a second Ctrl-C interrupts at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: Any) -> None:
+        asked.set()
+        signal.signal(number, old[number])
+
+    for number in old:
+        signal.signal(number, ask)
+    try:
+        yield asked
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def _differences(old: Config, new: Config) -> str:

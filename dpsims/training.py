@@ -12,11 +12,7 @@ B batch, H and W height and width, K classes, N noise tokens, d their width.
 
 import copy
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +29,7 @@ from dpsims.data.loader import Batch, TrainingBatches, in_order
 from dpsims.data.prepare import PreparedData, ensure_scenes, load_prepared
 from dpsims.errors import InputError
 from dpsims.models.patch_head import LEVELS, PatchHead
-from dpsims.run_folder import RunFolder
+from dpsims.run_folder import RunFolder, stop_signals
 from dpsims.synthesis import build_discriminator, build_generator
 
 DEAD_FAKES, DEAD_GRADIENT = 0.99, 0.02  # D finds this share of the fakes while G's gradient norm is below that
@@ -283,28 +279,6 @@ def prepared_data(config: Config) -> PreparedData:
     return data
 
 
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets, so that no step is torn; a second Ctrl-C interrupts at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: Any) -> None:
-        asked.set()
-        signal.signal(number, old[number])
-
-    for number in old:
-        signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
 def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = True) -> FitResult:
     """Trains a DP-SIMS.
 
@@ -330,7 +304,7 @@ def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = 
         trainer.fit_conditioning(progress)
     t, begin = config.train, time.monotonic() - seconds
     bar = tqdm(total=t.steps, initial=done, desc=f"training {run.out.name}", unit="step", disable=not progress)
-    with _stop_signals() as asked_to_stop, bar:
+    with stop_signals() as asked_to_stop, bar:
         for step in range(done, t.steps):
             log = trainer.step(step, measure=step % t.grad_norm_every == 0)
             done = step + 1

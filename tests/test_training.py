@@ -19,7 +19,7 @@ from dpsims.config import override, preset
 from dpsims.data.loader import TrainingBatches, sampling_weights, to_tensor, to_uint8
 from dpsims.data.prepare import load_prepared, prepare_scenes
 from dpsims.errors import InputError
-from dpsims.run_folder import COLUMNS, read_metrics
+from dpsims.run_folder import read_metrics
 from dpsims.synthesis import load_discriminator, load_generator
 from dpsims.training import DeadRun, Trainer, fit, learning_rate_factor, update_ema
 

@@ -1,0 +1,1 @@
+"""Widgets for exploring label maps."""
