@@ -164,7 +164,8 @@ def train(
     config = override(named(preset), [*placed, *(settings or [])])  # a typing error is told before torch is loaded
     from dpsims.training import fit
 
-    fit(config, out, resume=resume)
+    if not fit(config, out, resume=resume).finished:
+        raise typer.Exit(130)  # as the shell says of a program that Ctrl-C stopped
 
 
 @app.command()
