@@ -294,7 +294,7 @@ def _batches(items: list, size: int) -> Iterator[list]:
 
 
 def _channels_first(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # a copy: torch wants no read-only memory map
 
 
 def _check_writable(file: Path) -> None:

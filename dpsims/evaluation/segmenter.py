@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -130,6 +130,7 @@ def train_evaluator(
         "steps": steps,
         "batch": BATCH,
         "images": {"split": "evaluator", "count": pool, "held_out": "val", "held_out_count": min(HELD_OUT, pool)},
+        "scenes_version": scenes.VERSION,
         "hardware": f"{_processor(place)}, {torch.get_num_threads()} thread(s), torch {torch.__version__}",
         "seconds": {"rendering": round(rendered - started, 1), "training": round(trained - rendered, 1)},
         "architecture": {
@@ -256,7 +257,7 @@ def _cpuinfo() -> list[str]:
 def _write(folder: Path, weights: dict[str, Tensor], provenance: dict) -> dict:
     """Weights, then provenance with their hash: a crash in between is a mismatch that `load_evaluator` reports."""
     temporary = folder / f".weights.{os.getpid()}.tmp"
-    save_file(weights, temporary)
+    temporary.write_bytes(save(weights))  # not save_file, which makes files that only their owner may read
     provenance["sha256"] = hashlib.sha256(temporary.read_bytes()).hexdigest()
     text = folder / f".provenance.{os.getpid()}.tmp"
     text.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
