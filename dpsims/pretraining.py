@@ -5,9 +5,11 @@ that shares no class, colour rule or drawing code with the Scenes data set. It p
 plays in the paper, at a size that trains in minutes on one core. Standing: a default of this project; the paper's
 backbones are ImageNet models.
 
-Texture classes are asked for at every level the discriminator reads (strides 4, 8, 16, 32), each through one 1x1
-convolution, so that every level is informative by itself; the light is asked for from pooled stride 32. The heads are
-thrown away.
+Texture classes and the mean colour of a cell are asked for at every level the discriminator reads (strides 4, 8, 16,
+32), each through one 1x1 convolution, so that every level is informative by itself; the light is asked for from pooled
+stride 32. The heads are thrown away. Colour is asked for because the colours of a texture are random here: without it
+the network learns to look past them, which ImageNet's classes never taught, and a discriminator that is blind to colour
+lets grass turn red (seen in a trial).
 
 Files: `weights.safetensors` (float16) has the keys of `timm.create_model("resnet10t", channels=(32, 64, 128, 256),
 num_classes=0)`. timm keeps these names in the `features_only=True` model of this family, so the same file loads there
@@ -46,32 +48,37 @@ SOURCES = ("dpsims/pretraining.py", *(f"dpsims/data/{name}.py" for name in _MODU
 PEAK_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 0.05, 0.05  # AdamW; the last is a share of the steps
 LABEL_STRIDE = 4  # textures are read at one pixel of each 4x4 block; coarser levels get the histogram of these
 CALIBRATION, VALIDATION = 2048, 1024  # images
+COLOUR_WEIGHT = 5.0  # brings the squared error to the size of the other terms
 
 
 class _Student(nn.Module):
     """The trunk with its heads.
 
-    (B, 3, H, W) in [-1, 1] -> texture logits [(B, K, H/s, W/s) for s in STRIDES], light logits (B, 8).
+    (B, 3, H, W) in [-1, 1] -> texture logits [(B, K, H/s, W/s) for s in STRIDES], colours [(B, 3, H/s, W/s) ...],
+    light logits (B, 8).
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.trunk = timm.create_model(ARCHITECTURE, channels=CHANNELS, num_classes=0)
         self.textures = nn.ModuleList(nn.Conv2d(c, len(TEXTURES), 1) for c in CHANNELS)
+        self.colours = nn.ModuleList(nn.Conv2d(c, 3, 1) for c in CHANNELS)
         self.light = nn.Linear(CHANNELS[-1], len(LIGHTS))
         cfg = self.trunk.pretrained_cfg
         self.register_buffer("mean", torch.tensor(cfg["mean"]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(cfg["std"]).view(1, 3, 1, 1))
 
-    def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         trunk = self.trunk
         x = ((images + 1) / 2 - self.mean) / self.std
         x = trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(x))))  # (B, 64, H/4, W/4)
-        logits = []
-        for stage, head in zip((trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4), self.textures, strict=True):
+        logits, colours = [], []
+        stages = (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4)
+        for stage, texture, colour in zip(stages, self.textures, self.colours, strict=True):
             x = stage(x)
-            logits.append(head(x))
-        return logits, self.light(x.mean((2, 3)))
+            logits.append(texture(x))
+            colours.append(colour(x))
+        return logits, colours, self.light(x.mean((2, 3)))
 
 
 def _targets(textures: Tensor) -> list[Tensor]:
@@ -83,10 +90,14 @@ def _targets(textures: Tensor) -> list[Tensor]:
 
 
 def _loss(student: _Student, images: Tensor, textures: Tensor, lights: Tensor) -> Tensor:
-    """Mean over levels of the cross-entropy to the shares, plus that of the light; in float32."""
-    logits, light = student(images)
+    """Mean over levels of the cross-entropy to the texture shares and of the squared error of the colour, and the
+    cross-entropy of the light; in float32.
+    """
+    logits, colours, light = student(images)
     dense = [F.cross_entropy(z.float(), t) for z, t in zip(logits, _targets(textures), strict=True)]
-    return torch.stack(dense).mean() + 0.5 * F.cross_entropy(light.float(), lights.long())
+    colour = [F.mse_loss(c.float(), F.avg_pool2d(images, s)) for c, s in zip(colours, STRIDES, strict=True)]
+    light_loss = F.cross_entropy(light.float(), lights.long())
+    return torch.stack(dense).mean() + COLOUR_WEIGHT * torch.stack(colour).mean() + 0.5 * light_loss
 
 
 class _Pool:
@@ -174,19 +185,23 @@ def _calibrate(student: _Student, pool: _Pool, batch_size: int, device: torch.de
 
 @torch.no_grad()
 def _validate(student: _Student, count: int, size: int, seed: int, device: torch.device) -> dict[str, float]:
-    """Shares of right answers on split "val", in float32: textures at each stride (a cell's right answer is its most
-    frequent class), and the light.
+    """On split "val", in float32: shares of right answers, for textures at each stride (a cell's right answer is its
+    most frequent class) and the light; and the root mean square error of the colour, in units of [-1, 1].
     """
     student.eval()
     right = dict.fromkeys((*(f"texture_accuracy_stride_{s}" for s in STRIDES), "light_accuracy"), 0.0)
+    squared = dict.fromkeys((f"colour_rmse_stride_{s}" for s in STRIDES), 0.0)
     for start in range(0, count, 64):
         n = min(64, count - start)
         images, textures, lights = _to_device(render(range(start, start + n), size, seed=seed, split="val"), device)
-        logits, light = student(images)
+        logits, colours, light = student(images)
+        for stride, c in zip(STRIDES, colours, strict=True):
+            squared[f"colour_rmse_stride_{stride}"] += F.mse_loss(c, F.avg_pool2d(images, stride)).item() * n
         for stride, z, t in zip(STRIDES, logits, _targets(textures), strict=True):
             right[f"texture_accuracy_stride_{stride}"] += (z.argmax(1) == t.argmax(1)).float().mean().item() * n
         right["light_accuracy"] += (light.argmax(1) == lights).float().sum().item()
-    return {name: round(total / count, 4) for name, total in right.items()}
+    rmse = {name: round((total / count) ** 0.5, 4) for name, total in squared.items()}
+    return {name: round(total / count, 4) for name, total in right.items()} | rmse
 
 
 def _half(trunk: nn.Module) -> dict[str, Tensor]:

@@ -40,7 +40,8 @@ def test_writes_float16_weights_and_provenance(tiny):
     state = load_file(out / "weights.safetensors")
     assert {v.dtype for v in state.values()} == {torch.float16, torch.int64}
     assert "--steps 3 --batch-size 8 --pool 16 --seed 0" in provenance["command"]
-    assert {f"texture_accuracy_stride_{s}" for s in STRIDES} | {"light_accuracy"} == set(provenance["metrics"])
+    expected = {f"{name}_stride_{s}" for name in ("texture_accuracy", "colour_rmse") for s in STRIDES}
+    assert expected | {"light_accuracy"} == set(provenance["metrics"])
 
 
 @pytest.mark.parametrize("kind", [{"num_classes": 0}, {"features_only": True}], ids=str)
