@@ -44,7 +44,7 @@ class Discriminator:
     noise_max: float = 0.1  # sigma_max, in standard deviations of a conditioned feature; default
     noise_beta: float = 0.99  # memory of the dynamic level; 0.999 for long runs; default
     noise_last: bool = True  # noise after decorrelation (default); false: before it (recalled)
-    channels: tuple[int, ...] = (128, 128, 96, 64, 48, 32)  # decoder, at strides 32, 16, 8, 4, 2, 1; default
+    channels: tuple[int, ...] = (128, 128, 96, 64, 40, 24)  # decoder, at strides 32, 16, 8, 4, 2, 1; default
     statistics_images: int = 2000  # real images behind the constant conditioning statistics; default
 
 
@@ -52,7 +52,7 @@ class Discriminator:
 class Generator:
     """Label pyramid, noise and image pyramid."""
 
-    channels: tuple[int, ...] = (128, 128, 96, 64, 48, 32)  # image network, coarse to fine: one block a level; default
+    channels: tuple[int, ...] = (128, 128, 96, 64, 48, 24)  # image network, coarse to fine: one block a level; default
     label_channels: int = 32  # of each level of the label pyramid (64 at 256 px); default
     attention: str = "label_encoder"  # self-attention there, or both, none; published, place recalled
     attention_max_size: int = 16  # self-attention at levels of at most this height; recalled

@@ -27,7 +27,7 @@ class Batch:
 
 def to_tensor(images: np.ndarray) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float in [-1, 1], channels last in memory."""
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1  # a copy: maps of files are read-only
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1  # a copy of a read-only map
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
