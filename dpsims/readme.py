@@ -1,0 +1,91 @@
+"""Writes the results into README.md from the files that hold them, so that no number there is typed by hand.
+
+``python -m dpsims.readme`` reads data/checkpoints/*/evaluation.json, made by `dpsims evaluate`, and
+data/results/bench.json, made by `dpsims bench`; ``--check`` only tells whether README.md is up to date.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from dpsims.paths import CHECKPOINTS, DATA, ROOT
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def evaluation_table(name: str, evaluation: dict[str, Any], provenance: dict[str, Any]) -> str:
+    """One checkpoint's figures as a Markdown table, beside its reference rows."""
+    protocol, generated = evaluation["protocol"], evaluation["generator"]
+    lines = [
+        f"`{name}`: {provenance['step']:,} steps, seed {provenance['seed']}, {provenance['seconds'] / 60:.0f} minutes on "
+        f"{provenance['hardware']}. Measured on {protocol['maps']} held-out label maps of {protocol['height']} x "
+        f"{protocol['width']} pixels (`dpsims evaluate --checkpoint data/checkpoints/{name} --data DIR --out FILE`). "
+        "The distance is a Fréchet distance in the shipped evaluation network: read it against the rows beside it, not "
+        "against distances of other projects. One training, one seed: its spread was not measured.",
+        "",
+        "| images | distance, lower is better | mIoU | diversity L1 | moods in six draws |",
+        "|---|---|---|---|---|",
+    ]
+    for row, values in {f"**{name}**": generated, **evaluation["references"]}.items():
+        cells = [_number(values["frechet"], 2), _number(values["miou"], 3), _number(values["diversity_l1"], 3)]
+        lines.append(f"| {row.replace('_', ' ')} | {' | '.join(cells)} | {_number(values['moods_per_six'], 2)} |")
+    shares = generated["mood_shares"] or {}
+    lines += ["", "Share of each mood in its images: " + ", ".join(f"{m} {s:.0%}" for m, s in shares.items()) + "."]
+    return "\n".join(lines)
+
+
+def bench_table(bench: dict[str, Any]) -> str:
+    """The costs as a Markdown table."""
+    lines = [
+        f"Costs (`dpsims bench`; {bench['unit']}, medians of {bench['repeats']}, {bench['hardware']}, torch "
+        f"{bench['torch']}):",
+        "",
+        "| work | median | least to most |",
+        "|---|---|---|",
+    ]
+    for name, value in bench["figures"].items():
+        if isinstance(value, dict):
+            unit = "ms"
+            label = name.removesuffix("_ms").replace("_", " ")
+            lines.append(f"| {label} | {value['median']:.0f} {unit} | {value['least']:.0f} to {value['most']:.0f} |")
+        else:
+            lines.append(f"| {name.removesuffix('_mib').replace('_', ' ')} | {value} MiB | |")
+    return "\n".join(lines)
+
+
+def results() -> str:
+    """The whole block between the marks of README.md."""
+    parts = []
+    for file in sorted(CHECKPOINTS.glob("*/evaluation.json")):
+        provenance = json.loads((file.parent / "provenance.json").read_text())
+        parts.append(evaluation_table(file.parent.name, json.loads(file.read_text()), provenance))
+    bench = DATA / "results" / "bench.json"
+    if bench.is_file():
+        parts.append(bench_table(json.loads(bench.read_text())))
+    return "\n\n".join(parts)
+
+
+def updated(text: str) -> str:
+    """README text with its results block made anew."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{results()}\n{END}{after}"
+
+
+def main(arguments: list[str], readme: Path = ROOT / "README.md") -> int:
+    """Updates README.md, or with ``--check`` returns 1 where it is out of date."""
+    text = readme.read_text()
+    new = updated(text)
+    if "--check" in arguments:
+        return int(new != text)
+    readme.write_text(new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
