@@ -22,8 +22,8 @@ def evaluation_table(name: str, evaluation: dict[str, Any], provenance: dict[str
     """One checkpoint's figures as a Markdown table, beside its reference rows."""
     protocol, generated = evaluation["protocol"], evaluation["generator"]
     lines = [
-        f"`{name}`: {provenance['step']:,} steps, seed {provenance['seed']}, {provenance['seconds'] / 60:.0f} minutes on "
-        f"{provenance['hardware']}. Measured on {protocol['maps']} held-out label maps of {protocol['height']} x "
+        f"`{name}`: {provenance['step']:,} steps, seed {provenance['seed']}, {provenance['seconds'] / 60:.0f} minutes "
+        f"on {provenance['hardware']}. Measured on {protocol['maps']} held-out label maps of {protocol['height']} x "
         f"{protocol['width']} pixels (`dpsims evaluate --checkpoint data/checkpoints/{name} --data DIR --out FILE`). "
         "The distance is a Fréchet distance in the shipped evaluation network: read it against the rows beside it, not "
         "against distances of other projects. One training, one seed: its spread was not measured.",
