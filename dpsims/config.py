@@ -264,10 +264,17 @@ def load(path: str | Path) -> Config:
 def scenes64() -> Config:
     """Scenes at 64 px: the shipped checkpoint; about an hour on one CPU core."""
     return Config(
-        train=Train(steps=8000, ema_decay=0.999, lr_generator=5e-4, lr_discriminator=1e-3, sample_every=500,
-                    checkpoint_every=500),
-        discriminator=Discriminator(noise_beta=0.999),
-    )  # fmt: skip
+        discriminator=Discriminator(noise_beta=0.999, noise_max=0.2),
+        train=Train(
+            steps=8000,
+            lr_generator=5e-4,
+            lr_discriminator=1e-3,
+            warmup_steps=200,
+            ema_decay=0.999,
+            sample_every=500,
+            checkpoint_every=500,
+        ),
+    )
 
 
 def scenes64_quick() -> Config:
