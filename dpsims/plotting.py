@@ -7,11 +7,12 @@ can tell apart.
 N images a row, H and W height and width, K classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -36,13 +37,18 @@ STYLE = {
 }
 
 
-def _figure(columns: int = 1, rows: int = 1, size: tuple[float, float] = (7.0, 3.2), **options: object) -> tuple:
-    """A figure in the house style, `size` in inches, and its axes as an array."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
-    return figure, axes
+def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draws in the house style and leaves the reader's own settings alone."""
+
+    @wraps(draw)
+    def styled(*args: Any, **options: Any) -> Figure:
+        with plt.rc_context(STYLE):
+            return draw(*args, **options)
+
+    return styled
 
 
+@_styled
 def image_grid(
     rows: Mapping[str, np.ndarray],
     columns: Sequence[str] = (),
@@ -73,7 +79,7 @@ def image_grid(
             y, x = r * (height + gap), c * (width + gap)
             canvas[y : y + height, x : x + width] = image.repeat(scale, 0).repeat(scale, 1)
     total = (canvas.shape[0] + above + below, canvas.shape[1] + text)
-    figure = plt.figure(figsize=(total[1] / DPI, total[0] / DPI), dpi=DPI)
+    figure = plt.figure(figsize=(total[1] / DPI, total[0] / DPI), dpi=DPI, layout="none")
     place = (text / total[1], below / total[0], canvas.shape[1] / total[1], canvas.shape[0] / total[0])
     axes = figure.add_axes(place)
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
@@ -101,6 +107,7 @@ def _class_legend(figure: Figure, space: LabelSpace, columns: int) -> None:
     )  # fmt: skip
 
 
+@_styled
 def class_frequencies(frequency: np.ndarray, space: LabelSpace) -> Figure:
     """Bars of the classes' shares of all pixels, most frequent first, on a log axis.
 
@@ -108,7 +115,7 @@ def class_frequencies(frequency: np.ndarray, space: LabelSpace) -> Figure:
         frequency: (K,) shares in [0, 1], without void.
         space: names and colours.
     """
-    figure, ((axes,),) = _figure(size=(7, 3.6))
+    figure, axes = plt.subplots(figsize=(7, 3.6))
     order = np.argsort(frequency)
     colours = np.array(space.colours[1:])[order] / 255
     names = [space.names[i + 1] for i in order]
@@ -117,11 +124,13 @@ def class_frequencies(frequency: np.ndarray, space: LabelSpace) -> Figure:
     for y, value in enumerate(percent):
         axes.text(value * 1.06, y, f"{value:.2g} %" if value else "absent", va="center", fontsize=9)
     axes.set(xscale="log", xlabel="share of all pixels, %", title="Class frequencies")
-    axes.set_xlim(right=percent.max() * 2)
+    axes.set_xlim(0.5 * percent[percent > 0].min(), 2 * percent.max())
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(axis="y", visible=False)
     return figure
 
 
+@_styled
 def paired_bars(
     names: Sequence[str], values: Mapping[str, Sequence[float]], ylabel: str, title: str = "", digits: int | None = None
 ) -> Figure:
@@ -134,7 +143,7 @@ def paired_bars(
         title: of the figure.
         digits: write each bar's value above it, with so many decimals.
     """
-    figure, ((axes,),) = _figure(size=(max(5.5, 0.68 * len(names)), 3.3))
+    figure, axes = plt.subplots(figsize=(max(5.5, 0.68 * len(names)), 3.3))
     width = 0.8 / len(values)
     for s, (series, numbers) in enumerate(values.items()):
         x = np.arange(len(names)) + (s - (len(values) - 1) / 2) * width
@@ -151,6 +160,7 @@ def paired_bars(
     return figure
 
 
+@_styled
 def class_weight_kinds(weights: Mapping[str, np.ndarray], space: LabelSpace) -> Figure:
     """alpha of every class, one line a kind of weights, on a log axis.
 
@@ -158,7 +168,7 @@ def class_weight_kinds(weights: Mapping[str, np.ndarray], space: LabelSpace) -> 
         weights: kind -> (K+1,) weights, void first.
         space: names of the classes.
     """
-    figure, ((axes,),) = _figure(size=(7.5, 3.4))
+    figure, axes = plt.subplots(figsize=(7.5, 3.4))
     first = np.asarray(next(iter(weights.values())))[1:]
     order = np.argsort(first)
     for (kind, alpha), colour, marker in zip(weights.items(), CYCLE, "osD^vP", strict=False):
@@ -170,28 +180,29 @@ def class_weight_kinds(weights: Mapping[str, np.ndarray], space: LabelSpace) -> 
     return figure
 
 
-def histogram(
-    values: Mapping[str, np.ndarray], xlabel: str, title: str = "", marks: Mapping[str, float] | None = None
-) -> Figure:
-    """Histograms over one another, each of area 1, with named vertical lines.
+@_styled
+def distance_matrix(names: Sequence[str], distances: np.ndarray, title: str) -> Figure:
+    """Distances between all pairs as a map, each with its number.
 
     Args:
-        values: name -> numbers.
-        xlabel: with the unit.
-        title: of the figure.
-        marks: name of a line -> where.
+        names: of the rows, which are those of the columns too.
+        distances: (M, M).
+        title: what is measured, with its unit.
     """
-    figure, ((axes,),) = _figure(size=(6.5, 3))
-    edges = np.histogram_bin_edges(np.concatenate([np.ravel(v) for v in values.values()]), bins=40)
-    for (name, numbers), colour in zip(values.items(), CYCLE, strict=False):
-        axes.hist(np.ravel(numbers), bins=edges, density=True, alpha=0.6, color=colour, label=name)
-    for (name, where), style in zip((marks or {}).items(), ("-", "--", ":"), strict=False):
-        axes.axvline(where, color="#222", linestyle=style, label=f"{name} {where:.2f}")
-    axes.set(xlabel=xlabel, ylabel="density", title=title)
-    axes.legend(fontsize=9)
+    figure, axes = plt.subplots(figsize=(5.4, 4.2))
+    shown = axes.imshow(distances, cmap="Blues", vmin=0)
+    for (row, column), value in np.ndenumerate(distances):
+        dark = value > 0.6 * np.max(distances)
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color="white" if dark else "#222")
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_title(title)
+    axes.grid(visible=False)
+    figure.colorbar(shown, shrink=0.8, label="distance")
     return figure
 
 
+@_styled
 def channel_scales(raw: Sequence[np.ndarray], conditioned: Sequence[np.ndarray], strides: Sequence[int]) -> Figure:
     """Standard deviation of every channel, sorted, divided by the level's median, before and after conditioning.
 
@@ -199,25 +210,28 @@ def channel_scales(raw: Sequence[np.ndarray], conditioned: Sequence[np.ndarray],
         raw, conditioned: for each level, (C_l,) standard deviations.
         strides: of the levels.
     """
-    figure, (axes,) = _figure(2, size=(8, 3.2), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
     for panel, levels, title in zip(axes, (raw, conditioned), ("raw features", "conditioned features"), strict=True):
         for scales, stride, colour in zip(levels, strides, CYCLE, strict=False):
             scales = np.sort(np.asarray(scales))[::-1]
             rank = np.linspace(0, 100, len(scales))
             panel.plot(rank, np.maximum(scales / np.median(scales), 1e-3), color=colour, label=f"stride {stride}")
         panel.set(yscale="log", xlabel="rank of the channel, %", title=title)
-    axes[0].set_ylabel("standard deviation / median")
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter("")
+    axes[0].set(ylabel="standard deviation / median", ylim=(0.05, 5))
     axes[1].legend(fontsize=9)
     return figure
 
 
+@_styled
 def correlation_matrices(matrices: Mapping[str, np.ndarray]) -> Figure:
     """|correlation| between channels as square maps on one scale, 0 to 1.
 
     Args:
         matrices: title -> (C, C) correlations.
     """
-    figure, (axes,) = _figure(len(matrices), size=(2.9 * len(matrices) + 0.7, 3.1))
+    figure, (axes,) = plt.subplots(1, len(matrices), squeeze=False, figsize=(2.9 * len(matrices) + 0.7, 3.1))
     for panel, (title, matrix) in zip(axes, matrices.items(), strict=True):
         shown = panel.imshow(np.abs(matrix), vmin=0, vmax=1, cmap="magma_r", interpolation="nearest")
         panel.set(title=title, xlabel="channel")
@@ -227,6 +241,7 @@ def correlation_matrices(matrices: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
+@_styled
 def focal_curves(gammas: Sequence[float], point: tuple[float, float], loss: object) -> Figure:
     """The focal loss of one pixel over the probability of its target, and one pixel worked by hand.
 
@@ -235,7 +250,7 @@ def focal_curves(gammas: Sequence[float], point: tuple[float, float], loss: obje
         point: (probability, loss) of the pixel.
         loss: function (probabilities (P,), gamma) -> (P,).
     """
-    figure, ((axes,),) = _figure(size=(6, 3.2))
+    figure, axes = plt.subplots(figsize=(6, 3.2))
     p = np.linspace(0.01, 1, 200)
     for gamma, colour in zip(gammas, CYCLE, strict=False):
         axes.plot(p, loss(p, gamma), color=colour, label=f"$\\gamma$ = {gamma:g}")
@@ -246,6 +261,7 @@ def focal_curves(gammas: Sequence[float], point: tuple[float, float], loss: obje
     return figure
 
 
+@_styled
 def training_curves(metrics: Mapping[str, Sequence[float]]) -> Figure:
     """Four panels over the steps: losses of D, losses of G, share of fakes found and feature noise, gradient norms.
 
@@ -260,7 +276,7 @@ def training_curves(metrics: Mapping[str, Sequence[float]]) -> Figure:
         ("gradient norm of each term in G", {"grad_pixel": "pixel", "grad_contrastive": "contrastive",
                                              "grad_diversity": "diversity"}),
     )  # fmt: skip
-    figure, axes = _figure(2, 2, size=(8.5, 5.4), sharex=True)
+    figure, axes = plt.subplots(2, 2, figsize=(8.5, 5.4), sharex=True)
     steps = np.asarray(metrics["step"])
     for panel, (title, series) in zip(axes.flat, panels, strict=True):
         for (column, name), colour in zip(series.items(), CYCLE, strict=False):
@@ -278,6 +294,7 @@ def training_curves(metrics: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
+@_styled
 def reference_lines(
     rows: Mapping[str, Mapping[str, float]], highlighted: Sequence[str], measures: Mapping[str, str]
 ) -> Figure:
@@ -289,7 +306,9 @@ def reference_lines(
         measures: key of a measure -> title of its panel, with the better direction.
     """
     names = list(rows)
-    figure, (axes,) = _figure(len(measures), size=(3.1 * len(measures) + 1.2, 0.32 * len(names) + 1.1), sharey=True)
+    figure, (axes,) = plt.subplots(
+        1, len(measures), squeeze=False, figsize=(3.1 * len(measures) + 1.2, 0.32 * len(names) + 1.1), sharey=True
+    )
     for panel, (measure, title) in zip(axes, measures.items(), strict=True):
         for y, name in enumerate(names):
             value = rows[name][measure]
@@ -298,7 +317,14 @@ def reference_lines(
             ours = name in highlighted
             panel.plot([0, value], [y, y], color=ORANGE if ours else "#c3c7ce", lw=2.4)
             panel.plot(value, y, "o", ms=7, color=ORANGE if ours else GREY)
-            panel.annotate(f"{value:.2g}", (value, y), (7, 0), textcoords="offset points", va="center", fontsize=9)
+            panel.annotate(
+                f"{value:.0f}" if value >= 10 else f"{value:.2g}",
+                (value, y),
+                (7, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+            )
         panel.set(title=title, xlim=(0, None))
         panel.margins(x=0.22)
         panel.grid(axis="y", visible=False)

@@ -1,0 +1,91 @@
+"""What every notebook does at its start and at its end: the folder for what it makes, where it ran, its figures."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+from IPython import get_ipython
+from IPython.core.pylabtools import print_figure
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+from PIL import Image
+
+from dpsims import __version__, checkpoint
+from dpsims.errors import InputError
+from dpsims.paths import ROOT
+
+
+def output_folder(out: str, name: str) -> Path:
+    """The folder for what the notebook `name` makes, made if need be: `out`, or ``runs/notebooks/<name>`` for "".
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    folder = Path(out) if out else ROOT / "runs" / "notebooks" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"out: {folder} cannot be made ({error.strerror}); give another folder") from None
+    return folder
+
+
+def palette_png(figure: Figure) -> bytes:
+    """A figure as a PNG of 256 colours of its own: a quarter of the bytes, and no artefacts at edges or in text."""
+    image = Image.open(io.BytesIO(print_figure(figure, "png", bbox_inches="tight", facecolor="white")))
+    packed = image.convert("RGB").quantize(256, kmeans=4, dither=Image.Dither.NONE)
+    file = io.BytesIO()
+    packed.save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def compact_figures() -> None:
+    """Stores the figures of this kernel by `palette_png`, so that an executed notebook stays small."""
+    shell = get_ipython()
+    if shell is not None:  # else no notebook, nothing to store
+        plt.switch_backend(matplotlib.get_backend())  # it registers its own writer when it is loaded: that comes first
+        shell.display_formatter.formatters["image/png"].for_type(Figure, palette_png)
+
+
+def environment(**seeds: int) -> Markdown:
+    """Versions, commit, hardware, threads and the seeds given, as a table: what a run has to say of itself."""
+    facts = {"dpsims": __version__, **checkpoint.provenance(**seeds)}
+    return table({key: [str(value)] for key, value in facts.items()}, ["value"], corner="what ran")
+
+
+def table(rows: Mapping[str, Sequence[Any]], columns: Sequence[str], corner: str = "", digits: int = 2) -> Markdown:
+    """A table that notebooks, GitHub and reports show alike.
+
+    Args:
+        rows: name -> one value a column; floats are written with `digits` significant digits, None and NaN as a dash.
+        columns: their names.
+        corner: what the row names are.
+        digits: few, so that another machine prints the same.
+    """
+    lines = [f"| {corner} | {' | '.join(columns)} |", "|:--|" + "--:|" * len(columns)]
+    lines += [f"| {name} | {' | '.join(cell(value, digits) for value in values)} |" for name, values in rows.items()]
+    return Markdown("\n".join(lines))
+
+
+def cell(value: Any, digits: int = 2) -> str:
+    """One value as text; see `table`. Whole numbers keep all digits, in groups of three."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        if value == 0 or abs(value) < 10.0**-6:
+            return "0"
+        decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+        return f"{value:.{decimals}f}"
+    return str(value)
+
+
+def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    """Writes ``metrics.json``, the figures of merit that `dpsims reproduce` collects; whole or not at all."""
+    checkpoint.write_json(folder / "metrics.json", metrics)

@@ -1,0 +1,98 @@
+"""The figures can be drawn, show what they are given, and nothing in them is cut off."""
+
+import io
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from dpsims import plotting
+from dpsims.labels import label_space
+from dpsims.notebook import cell, output_folder, palette_png, save_metrics, table
+from dpsims.run_folder import COLUMNS
+
+SPACE = label_space("scenes")
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+ROWS = {
+    "real": {"frechet": 0.0, "miou": 0.9},
+    "generator": {"frechet": 120.0, "miou": 0.5},
+    "other": {"frechet": 1.5, "miou": None},
+}
+METRICS = {name: [float(i) for i in range(5)] for name in COLUMNS} | {"grad_contrastive": [float("nan")] * 5}
+FIGURES = {
+    "image_grid": lambda: plotting.image_grid({"a row": IMAGES, "two\nlines": IMAGES[:2]}, ["x", "y"], title="title"),
+    "image_grid_legend": lambda: plotting.image_grid({"a row": IMAGES}, legend=SPACE, scale=4),
+    "class_frequencies": lambda: plotting.class_frequencies(np.r_[0.0, RANDOM.random(11)], SPACE),
+    "paired_bars": lambda: plotting.paired_bars(SPACE.names[1:], {"a": RANDOM.random(12), "b": [np.nan] * 12}, "IoU"),
+    "paired_bars_digits": lambda: plotting.paired_bars(["x", "y"], {"a": [1, 2]}, "share, %", digits=0),
+    "class_weight_kinds": lambda: plotting.class_weight_kinds({"sqrt": RANDOM.random(13) + 0.1}, SPACE),
+    "distance_matrix": lambda: plotting.distance_matrix(["a", "b"], np.array([[0.0, 1.0], [1.0, 0.0]]), "L1"),
+    "channel_scales": lambda: plotting.channel_scales([RANDOM.random(8)] * 2, [RANDOM.random(8)] * 2, [4, 8]),
+    "correlation_matrices": lambda: plotting.correlation_matrices({"raw": np.eye(4), "after": np.eye(4)}),
+    "focal_curves": lambda: plotting.focal_curves([0, 2], (0.5, 0.2), lambda p, gamma: -((1 - p) ** gamma) * np.log(p)),
+    "training_curves": lambda: plotting.training_curves(METRICS),
+    "reference_lines": lambda: plotting.reference_lines(ROWS, ["generator"], {"frechet": "distance", "miou": "mIoU"}),
+}
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_drawn_whole_and_labelled(name):
+    before = dict(plt.rcParams)
+    figure = FIGURES[name]()
+    assert dict(plt.rcParams) == before, "the reader's settings are left alone"
+    png = palette_png(figure)
+    image = Image.open(io.BytesIO(png))
+    assert len(png) < 100_000 and min(image.size) > 40 and image.mode == "P"
+    figure.canvas.draw()
+    inside = figure.get_tightbbox(figure.canvas.get_renderer())
+    assert image.size[0] <= 1200 and inside.width * 100 <= image.size[0] + 2
+    if not name.startswith("image_grid"):
+        for axes in figure.axes:
+            named = axes.get_xlabel() or axes.get_ylabel() or axes.get_title(loc="left") or axes.get_xticklabels()
+            assert named
+
+
+def test_every_public_figure_is_tested():
+    public = {n for n, f in vars(plotting).items() if callable(f) and getattr(f, "__wrapped__", None)}
+    assert public <= set(FIGURES), public - set(FIGURES)
+
+
+def test_image_grid_shows_every_pixel():
+    figure = plotting.image_grid({"a": IMAGES}, scale=3)
+    canvas = figure.axes[0].images[0].get_array()
+    assert (canvas[:48:3, :48:3] == IMAGES[0]).all() and (canvas[:48:3, 52:100:3] == IMAGES[1]).all()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=plotting.DPI)
+    shown = np.asarray(Image.open(buffer).convert("RGB"))[:48, -148:]  # one screen pixel for one canvas pixel
+    assert np.abs(shown.astype(int) - canvas.astype(int)).max() <= 1
+
+
+def test_reference_lines_show_values_and_skip_missing_ones():
+    figure = FIGURES["reference_lines"]()
+    assert [t.get_text() for t in figure.axes[0].texts] == ["0", "120", "1.5"]
+    assert [t.get_text() for t in figure.axes[1].texts] == ["0.9", "0.5"]
+
+
+def test_table_and_cells():
+    assert [cell(v) for v in (1234, 0.12345, 123.4, float("nan"), None, True, 0.0, 2.0, "x")] == [
+        "1,234", "0.12", "123", "–", "–", "yes", "0", "2.0", "x"
+    ]  # fmt: skip
+    assert table({"a": [1, 0.5]}, ["n", "p"], corner="row").data == "| row | n | p |\n|:--|--:|--:|\n| a | 1 | 0.50 |"
+
+
+def test_output_folder_and_metrics(tmp_path):
+    folder = output_folder(str(tmp_path / "a/b"), "any")
+    save_metrics(folder, {"x": 1})
+    assert (folder / "metrics.json").read_text().strip().startswith("{") and folder == tmp_path / "a/b"
+    assert [p.name for p in folder.iterdir()] == ["metrics.json"], "no temporary file is left"
