@@ -74,7 +74,7 @@ def test_image_grid_shows_every_pixel():
     assert (canvas[:48:3, :48:3] == IMAGES[0]).all() and (canvas[:48:3, 52:100:3] == IMAGES[1]).all()
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=plotting.DPI)
-    shown = np.asarray(Image.open(buffer).convert("RGB"))[:48, -148:]  # one screen pixel for one canvas pixel
+    shown = np.asarray(Image.open(buffer).convert("RGB"))[:48, -152:]  # one screen pixel for one canvas pixel
     assert np.abs(shown.astype(int) - canvas.astype(int)).max() <= 1
 
 
