@@ -13,12 +13,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from dpsims import checkpoint as checkpoints
 from dpsims.data.prepare import PreparedData, load_prepared
 from dpsims.errors import InputError
 from dpsims.evaluation import diversity
@@ -72,7 +74,7 @@ def evaluate(
     *,
     evaluator: Segmenter,
     progress: bool = True,
-    **settings: int | None,
+    **settings: Any,
 ) -> dict:
     """Measure anything that draws images from label maps, on the held-out split.
 
@@ -102,7 +104,7 @@ def evaluate(
 
 
 def reference_rows(
-    data: PreparedData, evaluator: Segmenter, *, cache: bool = True, progress: bool = True, **settings: int | None
+    data: PreparedData, evaluator: Segmenter, *, cache: bool = True, progress: bool = True, **settings: Any
 ) -> dict[str, dict]:
     """The results of `evaluate` for every row of `references.py`, by name, each with its `meaning`.
 
@@ -139,7 +141,7 @@ def evaluate_checkpoint(
     references: bool = True,
     device: str = "cpu",
     progress: bool = True,
-    **settings: int | None,
+    **settings: Any,
 ) -> dict:
     """Measure a trained generator and write a JSON file: protocol, reference rows, generator row.
 
@@ -311,6 +313,4 @@ def _check_writable(file: Path) -> None:
 
 def _write(file: Path, content: dict) -> None:
     _check_writable(file)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    checkpoints.write_json(file, content)

@@ -3,11 +3,8 @@
 Standing: default of this project throughout; see `unet.py`.
 """
 
-import hashlib
 import json
 import os
-import platform
-import subprocess
 import time
 from pathlib import Path
 
@@ -18,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from dpsims import checkpoint
 from dpsims.data import scenes
 from dpsims.errors import InputError
 from dpsims.evaluation.segmentation import VOID, SegmentationScore
 from dpsims.evaluation.unet import Segmenter, from_bytes
-from dpsims.paths import EVALUATORS, ROOT
+from dpsims.paths import EVALUATORS
 
 BATCH = 16
 LEARNING_RATE = 2e-3  # highest of a one-cycle schedule
@@ -64,7 +62,7 @@ def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | to
             f"{provenance}: not the provenance of an evaluation network ({error}); make it again with: "
             f"dpsims train-evaluators --out {folder}"
         ) from error
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = checkpoint.sha256(weights)
     if digest != about.get("sha256"):
         raise InputError(
             f"{weights}: sha256 {digest[:12]} is not {str(about.get('sha256'))[:12]} of provenance.json; "
@@ -72,7 +70,7 @@ def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | to
         )
     network.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
     network.sha256 = digest
-    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def train_evaluator(
@@ -115,36 +113,39 @@ def train_evaluator(
     with torch.random.fork_rng(devices=[]):  # the caller's random state is none of our business
         torch.manual_seed(seed)
         network = Segmenter(len(scenes.CLASSES), tuple(scenes.MOODS), size, size)
-    network = network.to(place, memory_format=torch.channels_last)
+    network = network.to(place).to(memory_format=torch.channels_last)
     _fit(network, images, labels, moods, steps, seed, progress)
     _standardise(network, images)
     trained = time.perf_counter()
     weights = {name: value.half().contiguous().cpu() for name, value in network.state_dict().items()}
     network.load_state_dict({name: value.float() for name, value in weights.items()})  # measure what is shipped
     metrics = measure(network, *_render(min(HELD_OUT, pool), size, seed, "val", progress))
-    provenance = {
+    facts = {
         "what": "evaluation network of Scenes: classes, moods and features; see dpsims/evaluation/unet.py",
         "command": f"dpsims train-evaluators --size {size} --steps {steps} --seed {seed} --out {out}",
-        "commit": _commit(),
         "seed": seed,
         "steps": steps,
         "batch": BATCH,
         "images": {"split": "evaluator", "count": pool, "held_out": "val", "held_out_count": min(HELD_OUT, pool)},
         "scenes_version": scenes.VERSION,
-        "hardware": f"{_processor(place)}, {torch.get_num_threads()} thread(s), torch {torch.__version__}",
         "seconds": {"rendering": round(rendered - started, 1), "training": round(trained - rendered, 1)},
-        "architecture": {
-            "num_classes": network.num_classes,
-            "moods": list(network.moods),
-            "height": size,
-            "width": size,
-            "widths": list(network.widths),
-            "parameters": sum(p.numel() for p in network.parameters()),
-            "num_features": network.num_features,
-        },
+        "architecture": _architecture(network),
         "metrics": metrics,
     }
-    return _write(folder, weights, provenance)
+    return _write(folder, weights, facts)
+
+
+def _architecture(network: Segmenter) -> dict:
+    """What `load_evaluator` needs to build the network again, and its size."""
+    return {
+        "num_classes": network.num_classes,
+        "moods": list(network.moods),
+        "height": network.height,
+        "width": network.width,
+        "widths": list(network.widths),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "num_features": network.num_features,
+    }
 
 
 @torch.inference_mode()
@@ -237,30 +238,11 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
-def _commit() -> str | None:
-    run = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return run.stdout.strip() or None
-
-
-def _processor(place: torch.device) -> str:
-    if place.type == "cuda":
-        return torch.cuda.get_device_name(place)
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _cpuinfo() -> list[str]:
-    file = Path("/proc/cpuinfo")  # Linux only; elsewhere `platform` must do
-    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-
-
-def _write(folder: Path, weights: dict[str, Tensor], provenance: dict) -> dict:
+def _write(folder: Path, weights: dict[str, Tensor], facts: dict) -> dict:
     """Weights, then provenance with their hash: a crash in between is a mismatch that `load_evaluator` reports."""
     temporary = folder / f".weights.{os.getpid()}.tmp"
     temporary.write_bytes(save(weights))  # not save_file, which makes files that only their owner may read
-    provenance["sha256"] = hashlib.sha256(temporary.read_bytes()).hexdigest()
-    text = folder / f".provenance.{os.getpid()}.tmp"
-    text.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    provenance = checkpoint.provenance(**facts, sha256=checkpoint.sha256(temporary))
     os.replace(temporary, folder / "weights.safetensors")
-    os.replace(text, folder / "provenance.json")
+    checkpoint.write_json(folder / "provenance.json", provenance)
     return provenance
