@@ -131,7 +131,7 @@ def pretrain(
 def train_evaluators(
     out: Annotated[Path, Option(help="Folder for weights.safetensors and provenance.json.")],
     size: Size = 64,
-    steps: Annotated[int, Option(help="Optimiser steps.")] = 2500,
+    steps: Annotated[int, Option(help="Optimiser steps.")] = 1500,
     seed: Seed = 100,
 ) -> None:
     """Train the network that evaluates: another architecture, seed and data than the discriminator's.
