@@ -133,7 +133,9 @@ def write_folder(folder: Path, write: Any) -> None:
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         write(temporary)
-        temporary.chmod(0o755)
+        temporary.chmod(0o755)  # mkdtemp and safetensors leave both for the owner alone
+        for file in temporary.iterdir():
+            file.chmod(0o644)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
