@@ -59,6 +59,7 @@ class Generator:
     noise_tokens: int = 32  # N; recalled to be tokens, number default
     noise_dim: int = 64  # d; default
     noise_heads: int = 4  # default
+    noise_sharpness: float = 0.25  # of the attention at the start: 0, all classes hear the same noise; default
     noise_max_size: int = 64  # cross-attention noise at levels of at most this height; default
     upsample: str = "bilinear"  # or nearest (Dual-Pyramid GAN); default
     norm: str = "group"  # before the modulation: group, or batch (as OASIS); default

@@ -57,11 +57,17 @@ class NoiseCrossAttention(nn.Module):
     Queries come from the label features, keys and values from M(z): every place chooses what noise it listens to, at a
     cost of O(HW N). W_O is *not* zero at the start, or the noise would never arrive. A near-uniform softmax averages N
     tokens and shrinks the noise by up to sqrt(N); against that a learned embedding tells the tokens apart, and the
-    values are normalised and scaled by a learned gain that starts n_s at about the RMS of the label features, which is
-    1 (default).
+    values are normalised and scaled by a learned gain that starts n_s at about the RMS of the label features, which is 1
+    (default).
+
+    Args:
+        channels: C of the label features.
+        tokens, dim, heads: N, d, h.
+        sharpness: standard deviation of the attention logits at the start (default). At 1 two classes share a third of
+            their noise, at 0.25 nearly all of it: what concerns the whole image, such as the light, is found together.
     """
 
-    def __init__(self, channels: int, tokens: int, dim: int, heads: int) -> None:
+    def __init__(self, channels: int, tokens: int, dim: int, heads: int, sharpness: float = 0.25) -> None:
         super().__init__()
         self.heads = heads
         self.norm_keys = nn.LayerNorm(dim)
@@ -73,8 +79,10 @@ class NoiseCrossAttention(nn.Module):
         self.to_out = nn.Conv2d(channels, channels, 1, bias=False)
         for layer, fan_in in ((self.to_q, channels), (self.to_k, dim), (self.to_v, dim), (self.to_out, channels)):
             nn.init.normal_(layer.weight, std=fan_in**-0.5)  # unit variance in, unit variance out
-        # logits are N(0, 1) at the start: the softmax keeps E[w^2] = e / N of the tokens' variance
-        self.gain = nn.Parameter(torch.full((1,), math.sqrt(tokens / math.e)))
+        with torch.no_grad():
+            self.to_q.weight.mul_(sharpness)
+        # with logits N(0, sharpness^2) the softmax keeps E[w^2] = exp(sharpness^2) / N of the tokens' variance
+        self.gain = nn.Parameter(torch.full((1,), math.sqrt(tokens / math.exp(sharpness**2))))
 
     def weights(self, labels: Tensor, tokens: Tensor) -> Tensor:
         """Attention weights (B, h, N, HW) over the N tokens, for every place."""

@@ -119,6 +119,7 @@ class Generator(nn.Module):
         attention: self-attention in the ``label_encoder`` (place recalled), in ``both`` networks, or ``none``.
         attention_max_size: at levels of at most this height.
         noise_tokens, noise_dim, noise_heads: N, d and the heads of the cross-attention.
+        noise_sharpness: see `NoiseCrossAttention`.
         noise_max_size: cross-attention noise at levels of at most this height.
         upsample: ``bilinear`` or ``nearest``, between the blocks.
         norm: ``group`` or ``batch``, before the modulation.
@@ -137,6 +138,7 @@ class Generator(nn.Module):
         noise_tokens: int = 32,
         noise_dim: int = 64,
         noise_heads: int = 4,
+        noise_sharpness: float = 0.25,
         noise_max_size: int = 64,
         upsample: str = "bilinear",
         norm: str = "group",
@@ -151,7 +153,9 @@ class Generator(nn.Module):
         self.label_encoder = LabelEncoder(num_classes, label_channels, self.heights, inner, spectral_norm)
         self.mapping = NoiseMapping(noise_dim)
         self.noise = nn.ModuleList(
-            NoiseCrossAttention(label_channels, noise_tokens, noise_dim, noise_heads) if h <= noise_max_size else None
+            NoiseCrossAttention(label_channels, noise_tokens, noise_dim, noise_heads, noise_sharpness)
+            if h <= noise_max_size
+            else None
             for h in self.heights
         )
         self.stem = conv(num_classes + 1, channels[0], 3, spectral_norm)
