@@ -57,7 +57,7 @@ class NoiseCrossAttention(nn.Module):
     Queries come from the label features, keys and values from M(z): every place chooses what noise it listens to, at a
     cost of O(HW N). W_O is *not* zero at the start, or the noise would never arrive. A near-uniform softmax averages N
     tokens and shrinks the noise by up to sqrt(N); against that a learned embedding tells the tokens apart, and the
-    values are normalised and scaled by a learned gain that starts n_s at about the RMS of the label features, which is 1
+    values are normalised and scaled by a learned gain that starts n_s at about the RMS of the label features, 1
     (default).
 
     Args:
