@@ -219,7 +219,7 @@ def channel_scales(raw: Sequence[np.ndarray], conditioned: Sequence[np.ndarray],
         panel.set(yscale="log", xlabel="rank of the channel, %", title=title)
         panel.yaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_minor_formatter("")
-    axes[0].set(ylabel="standard deviation / median", ylim=(0.05, 5))
+    axes[0].set(ylabel="standard deviation / median", ylim=(0.03, 5))
     axes[1].legend(fontsize=9)
     return figure
 
