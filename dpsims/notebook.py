@@ -86,6 +86,6 @@ def cell(value: Any, digits: int = 2) -> str:
     return str(value)
 
 
-def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    """Writes ``metrics.json``, the figures of merit that `dpsims reproduce` collects; whole or not at all."""
-    checkpoint.write_json(folder / "metrics.json", metrics)
+def save_metrics(file: Path, metrics: dict[str, Any]) -> None:
+    """Writes the figures of merit of a notebook, which `dpsims reproduce` collects; whole or not at all."""
+    checkpoint.write_json(file, metrics)

@@ -93,6 +93,6 @@ def test_table_and_cells():
 
 def test_output_folder_and_metrics(tmp_path):
     folder = output_folder(str(tmp_path / "a/b"), "any")
-    save_metrics(folder, {"x": 1})
+    save_metrics(folder / "metrics.json", {"x": 1})
     assert (folder / "metrics.json").read_text().strip().startswith("{") and folder == tmp_path / "a/b"
     assert [p.name for p in folder.iterdir()] == ["metrics.json"], "no temporary file is left"
