@@ -272,7 +272,7 @@ def training_curves(metrics: Mapping[str, Sequence[float]]) -> Figure:
         ("losses of the discriminator", {"loss_d_real": "real pixels", "loss_d_fake": "generated pixels"}),
         ("terms of the generator's loss, weighted",
          {"loss_g_pixel": "pixel", "loss_g_contrastive": "contrastive", "loss_g_diversity": "diversity"}),
-        ("who is ahead", {"fakes_found": "share of fakes found", "sigma": "feature noise $\\sigma_t$ (x 10)"}),
+        ("who is ahead", {"fakes_found": "share of fakes found", "sigma": "feature noise $\\sigma_t$"}),
         ("gradient norm of each term in G", {"grad_pixel": "pixel", "grad_contrastive": "contrastive",
                                              "grad_diversity": "diversity"}),
     )  # fmt: skip
@@ -280,13 +280,17 @@ def training_curves(metrics: Mapping[str, Sequence[float]]) -> Figure:
     steps = np.asarray(metrics["step"])
     for panel, (title, series) in zip(axes.flat, panels, strict=True):
         for (column, name), colour in zip(series.items(), CYCLE, strict=False):
-            values = np.asarray(metrics[column]) * (10 if column == "sigma" else 1)
+            values = np.asarray(metrics[column])
             seen = np.isfinite(values)
             if seen.any():
                 marker = "o" if seen.sum() < 30 else None
                 panel.plot(steps[seen], values[seen], color=colour, marker=marker, ms=3.5, lw=1.4, label=name)
         panel.set(title=title)
-        panel.set_ylim(bottom=0)
+        if title.startswith("gradient"):
+            panel.set_yscale("log", nonpositive="mask")
+            panel.yaxis.set_major_formatter("{x:g}")
+        else:
+            panel.set_ylim(bottom=0)
         panel.legend(fontsize=9, loc="best")
     for panel in axes[1]:
         panel.set_xlabel("step")
