@@ -94,7 +94,7 @@ class Synthesizer:
         Raises:
             InputError: wrong shape, size or ids.
         """
-        labels = torch.as_tensor(labels)
+        labels = labels if isinstance(labels, Tensor) else torch.from_numpy(np.array(labels))  # maps may be read-only
         labels = labels[None] if labels.ndim == 2 else labels
         if labels.ndim != 3 or tuple(labels.shape[1:]) != self.size:
             raise InputError(
