@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogFormatter
 
 from dpsims.labels import LabelSpace
 
@@ -288,7 +289,8 @@ def training_curves(metrics: Mapping[str, Sequence[float]]) -> Figure:
         panel.set(title=title)
         if title.startswith("gradient"):
             panel.set_yscale("log", nonpositive="mask")
-            panel.yaxis.set_major_formatter("{x:g}")
+            panel.yaxis.set_major_formatter(LogFormatter())
+            panel.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
         else:
             panel.set_ylim(bottom=0)
         panel.legend(fontsize=9, loc="best")
