@@ -47,6 +47,7 @@ class RunFolder:
 
     def __init__(self, out: Path, config: Config, resume: bool) -> None:
         self.out, self.config = out, config
+        checkpoint.commit()  # now: the code that runs is that of the start, whatever is committed meanwhile
         saved = out / "config.json"
         if saved.is_file():
             if not resume:

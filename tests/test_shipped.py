@@ -1,0 +1,40 @@
+"""What is shipped is what its provenance says."""
+
+import json
+
+import pytest
+
+from dpsims import config
+from dpsims.checkpoint import backbone_sha256, read_provenance, sha256
+from dpsims.models.backbone import embedded_backbones
+from dpsims.paths import BACKBONES, CHECKPOINTS, EVALUATORS
+
+SCENES = CHECKPOINTS / "scenes-64"
+
+
+def test_the_checkpoint_is_of_its_preset():
+    shipped, facts = config.load(SCENES / "config.json"), read_provenance(SCENES)
+    assert shipped == config.preset("scenes64")
+    assert facts["step"] == facts["steps"] == shipped.train.steps >= 5000
+    assert facts["backbone_sha256"] == backbone_sha256(shipped), "trained with other backbone weights than are shipped"
+    assert sum(file.stat().st_size for file in SCENES.iterdir()) < 8e6
+
+
+def test_its_evaluation_was_made_with_what_is_here():
+    evaluation = json.loads((SCENES / "evaluation.json").read_text())
+    assert evaluation["protocol"]["evaluator"]["sha256"] == sha256(EVALUATORS / "scenes-64" / "weights.safetensors")
+    assert evaluation["protocol"]["maps"] >= 500
+    assert {"blur_3x3", "class_mean", "class_mood_mean", "one_mood"} <= evaluation["references"].keys()
+
+
+@pytest.mark.parametrize("name", embedded_backbones())
+def test_backbones_carry_their_hash(name):
+    folder = BACKBONES / name
+    facts = json.loads((folder / "provenance.json").read_text())
+    assert facts["sha256"] == sha256(folder / "weights.safetensors") and facts["command"].startswith("dpsims pretrain")
+
+
+def test_every_preset_names_backbones_that_are_here():
+    for name in config.PRESETS:
+        made = config.preset(name)
+        assert {made.discriminator.backbone, made.loss.contrastive_backbone} <= set(embedded_backbones())
