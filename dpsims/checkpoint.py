@@ -152,9 +152,12 @@ def write_folder(folder: Path, write: Any) -> None:
 def read_provenance(folder: Path) -> dict[str, Any]:
     """provenance.json of a checkpoint or an exported model; raises InputError where it is missing or damaged."""
     try:
-        return json.loads((folder / "provenance.json").read_text())
+        facts = json.loads((folder / "provenance.json").read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{folder / 'provenance.json'}: not readable ({error}); copy the checkpoint again") from None
+    if not isinstance(facts, dict):
+        raise InputError(f"{folder / 'provenance.json'}: holds a {type(facts).__name__}; copy the checkpoint again")
+    return facts
 
 
 def backbone_sha256(config: configuration.Config) -> str:
@@ -193,6 +196,10 @@ def save_model(
     (folder / "provenance.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
+def _is_export(folder: Path) -> bool:
+    return (folder / "provenance.json").is_file() and bool(read_provenance(folder).get("exported"))
+
+
 def export_run(run: str | Path, out: str | Path) -> Path:
     """Writes the small model of a run's newest checkpoint: float16, spectral norm folded, ready for `load_generator`.
 
@@ -210,6 +217,8 @@ def export_run(run: str | Path, out: str | Path) -> Path:
     facts = read_provenance(source)
     if facts.get("exported"):
         raise InputError(f"{source}: is exported already; give the run it came from")
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_export(out))):
+        raise InputError(f"{out}: holds something else than an exported model; choose another --out")
     generator, discriminator = build_generator(config, folded=False), build_discriminator(config)
     load_weights(generator, source / "generator.safetensors")
     load_weights(discriminator, source / "discriminator.safetensors")

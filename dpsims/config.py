@@ -158,6 +158,9 @@ def _check(config: Config) -> None:
     for key in POSITIVE:
         if not values[key] > 0:
             raise InputError(f"{key}: {values[key]!r} must be greater than 0")
+    for key in ("data.seed", "train.seed"):
+        if not 0 <= values[key] < 2**63:
+            raise InputError(f"{key}: {values[key]} must lie in 0..2^63-1")
     g, t = config.generator, config.train
     reduction = 2 ** (len(g.channels) - 2)
     if config.data.height % reduction or config.data.width % reduction:

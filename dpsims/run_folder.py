@@ -99,9 +99,15 @@ class RunFolder:
             checkpoint.load_weights(trainer.ema, folder / "generator.safetensors")
             checkpoint.load_weights(trainer.generator, folder / "generator_live.safetensors")
             checkpoint.load_weights(trainer.discriminator, folder / "discriminator.safetensors")
-            state = torch.load(folder / "training_state.pt", map_location=trainer.device, weights_only=True)
-            trainer.load_state(state)
-            step, seconds = state["step"], state["seconds"]
+            try:
+                state = torch.load(folder / "training_state.pt", map_location=trainer.device, weights_only=True)
+                trainer.load_state(state)
+                step, seconds = state["step"], state["seconds"]
+            except Exception as error:  # the readers raise many kinds; all of them mean that the file is not usable
+                raise InputError(
+                    f"{folder / 'training_state.pt'}: not usable ({type(error).__name__}); delete {folder} to go on "
+                    "from the checkpoint before it"
+                ) from error
         self._cut_log(step)
         return step, seconds
 

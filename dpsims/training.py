@@ -297,8 +297,8 @@ def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = 
         DeadRun: the generator can no longer learn; the message says what to change.
     """
     data = prepared_data(config)
+    trainer = Trainer(config, data)  # first: what is wrong with the configuration shows before a folder is made
     run = RunFolder(Path(out), config, resume)
-    trainer = Trainer(config, data)
     done, seconds = run.restore(trainer)
     if done == 0:
         trainer.fit_conditioning(progress)

@@ -200,6 +200,32 @@ def test_export_is_small_and_makes_the_same_images(data, tmp_path):
         export_run(tmp_path / "exported", tmp_path / "again")
 
 
+def test_export_deletes_nothing_that_is_not_an_export(data, tmp_path):
+    fit(tiny(data), tmp_path / "run", progress=False)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.txt").write_text("precious")
+    for out in ("other", "run", "."):
+        with pytest.raises(InputError, match="something else than an exported model"):
+            export_run(tmp_path / "run", tmp_path / out)
+    assert (tmp_path / "other/thesis.txt").read_text() == "precious" and checkpoints(tmp_path / "run")
+    for _ in range(2):  # an older export is replaced
+        export_run(tmp_path / "run", tmp_path / "exported")
+
+
+def test_bad_input_leaves_nothing_behind(data, tmp_path):
+    for setting in ("discriminator.backbone=nope", "train.seed=99999999999999999999999", "train.seed=-1"):
+        with pytest.raises(InputError):
+            fit(tiny(data, setting), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_state_is_named(data, tmp_path):
+    fit(tiny(data), tmp_path / "run", progress=False)
+    (resolve(tmp_path / "run") / "training_state.pt").write_bytes(b"junk")
+    with pytest.raises(InputError, match="training_state.pt: not usable"):
+        fit(tiny(data), tmp_path / "run", resume=True, progress=False)
+
+
 def test_learning_rate():
     factors = [learning_rate_factor(s, 100, 10, 0.6) for s in (0, 4, 9, 59, 60, 80, 99)]
     assert factors == pytest.approx([0.1, 0.5, 1.0, 1.0, 1.0, 0.55, 0.1225])
