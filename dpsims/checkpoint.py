@@ -57,8 +57,9 @@ def _plain_convolution(layer: nn.Conv2d, iterations: int) -> nn.Conv2d:
     for _ in range(iterations):
         weight = layer.weight  # in train mode every read is a step of the power iteration
     plain = nn.Conv2d(
-        layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding, bias=layer.bias is not None
-    ).to(weight)
+        layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding, bias=layer.bias is not None,
+        padding_mode=layer.padding_mode,
+    ).to(weight)  # fmt: skip
     plain.weight.copy_(weight)
     if layer.bias is not None:
         plain.bias.copy_(layer.bias)

@@ -25,6 +25,10 @@ class _PoliteGroup(typer.core.TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.BadParameter.__base__ as error:  # click's UsageError, under whichever name typer has it
+            command = (error.ctx or ctx).command_path
+            print(f"dpsims: {error.format_message().rstrip('.')}; see {command} --help", file=sys.stderr)
+            raise typer.Exit(2) from None
         except InputError as error:
             print(f"dpsims: {error}", file=sys.stderr)
             raise typer.Exit(2) from None

@@ -43,7 +43,9 @@ class Discriminator:
     noise: str = "dynamic"  # or fixed, off; recalled
     noise_max: float = 0.4  # sigma_max, in standard deviations of a conditioned feature; default
     noise_beta: float = 0.99  # memory of the dynamic level; 0.999 for long runs; default
+    noise_field: str = "pixel"  # a draw for every place, or image: one for the whole image; default
     noise_last: bool = True  # noise after decorrelation (default); false: before it (recalled)
+    finest_stride: int = 4  # of the backbone's levels, up to 32; 2 where it has one, for small images; default
     channels: tuple[int, ...] = (128, 128, 96, 64, 40, 24)  # decoder, at strides 32, 16, 8, 4, 2, 1; default
     statistics_images: int = 2000  # real images behind the constant conditioning statistics; default
 
@@ -61,7 +63,9 @@ class Generator:
     noise_heads: int = 4  # default
     noise_sharpness: float = 0.25  # of the attention at the start: 0, all classes hear the same noise; default
     noise_max_size: int = 64  # cross-attention noise at levels of at most this height; default
+    pixel_noise: bool = False  # noise for every pixel too, read from z: a deviation from the paper
     upsample: str = "bilinear"  # or nearest (Dual-Pyramid GAN); default
+    padding: str = "zeros"  # or replicate, in the image network: no frame around small images; default
     norm: str = "group"  # before the modulation: group, or batch (as OASIS); default
     spectral_norm: bool = True  # default (OASIS)
 
@@ -130,8 +134,11 @@ CHOICES = {
     "discriminator.nonlinearity": ("sigmoid_normalise", "normalise_sigmoid", "none"),
     "discriminator.decorrelation": ("zca", "random_orthogonal", "random_mixing", "none"),
     "discriminator.noise": ("dynamic", "fixed", "off"),
+    "discriminator.noise_field": ("pixel", "image"),
+    "discriminator.finest_stride": (2, 4),
     "generator.attention": ("label_encoder", "both", "none"),
     "generator.upsample": ("bilinear", "nearest"),
+    "generator.padding": ("zeros", "replicate"),
     "generator.norm": ("group", "batch"),
     "loss.class_weights": ("inverse", "sqrt", "clipped", "none"),
     "loss.diversity_on": ("image", "features"),
@@ -154,7 +161,7 @@ def _check(config: Config) -> None:
     values = {f"{s}.{k}": v for s, part in config.to_dict().items() for k, v in part.items()}
     for key, choices in CHOICES.items():
         if values[key] not in choices:
-            raise InputError(f"{key}: {values[key]!r} is not one of {', '.join(choices)}")
+            raise InputError(f"{key}: {values[key]!r} is not one of {', '.join(map(str, choices))}")
     for key in POSITIVE:
         if not values[key] > 0:
             raise InputError(f"{key}: {values[key]!r} must be greater than 0")

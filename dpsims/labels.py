@@ -76,10 +76,10 @@ def label_space(name: str) -> LabelSpace:
 
 
 def read_label_map(path: str | Path, space: LabelSpace, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Reads a label map of class ids from an 8-bit greyscale or palette PNG; every value is checked.
+    """Reads a label map of class ids from an 8-bit greyscale PNG; every value is checked.
 
-    A palette PNG is read as its indices, never as colours turned into grey levels. The map is never resized: a
-    generator has one size, and a silent resize would move class borders.
+    A palette PNG is refused: whether its indices or its colours are the classes cannot be told. The map is never
+    resized: a generator has one size, and a silent resize would move class borders.
 
     Args:
         path: the PNG.
@@ -90,7 +90,7 @@ def read_label_map(path: str | Path, space: LabelSpace, size: tuple[int, int] | 
         (H, W) uint8 ids, 0 = void, 1..K.
 
     Raises:
-        InputError: missing or unreadable file, RGB or 16-bit image, wrong size, a value outside 0..K.
+        InputError: missing or unreadable file, palette, RGB or 16-bit image, wrong size, a value outside 0..K.
     """
     path = Path(path)
     if not path.is_file():
@@ -103,10 +103,11 @@ def read_label_map(path: str | Path, space: LabelSpace, size: tuple[int, int] | 
         raise InputError(f"{path}: not a readable image ({error}); the file may be truncated, write it again") from None
     if kind != "PNG":
         raise InputError(f"{path}: a {kind} file; lossy formats change ids, give a PNG of class ids")
-    if mode not in ("L", "P"):
+    if mode != "L":
+        indices = "; if its indices are the ids: Image.fromarray(np.asarray(Image.open(map))).save(map)"
         raise InputError(
-            f"{path}: image mode {mode!r}, not 8-bit ids (modes 'L' or 'P'); an RGB map must be converted to ids 0.."
-            f"{space.num_classes} of {space.name} first"
+            f"{path}: image mode {mode!r}, not 8-bit greyscale (mode 'L'); convert its colours to ids 0.."
+            f"{space.num_classes} of {space.name} first{indices if mode == 'P' else ''}"
         )
     if size is not None and ids.shape != tuple(size):
         raise InputError(

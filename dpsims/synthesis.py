@@ -5,6 +5,7 @@ B batch, H and W height and width, K classes, N noise tokens, d their width.
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from dpsims.errors import InputError
 from dpsims.labels import LabelSpace, label_space, read_label_map
 from dpsims.models import Discriminator, Generator
 
+MAX_SEED = 2**63 - 1
+
 
 def build_generator(config: Config, folded: bool) -> Generator:
     """The generator of a configuration, with fresh weights; `folded`, as in exported models, has no spectral norm."""
@@ -34,13 +37,23 @@ def build_discriminator(config: Config) -> Discriminator:
     """The discriminator of a configuration, its backbone loaded, its decoder fresh, its statistics not yet computed."""
     d = config.discriminator
     pretrained = {"true": True, "false": False}.get(d.pretrained.lower(), d.pretrained)
-    names = ("nonlinearity", "decorrelation", "shrinkage", "noise", "noise_max", "noise_beta", "noise_last")
+    names = (
+        "nonlinearity",
+        "decorrelation",
+        "shrinkage",
+        "noise",
+        "noise_max",
+        "noise_beta",
+        "noise_field",
+        "noise_last",
+    )
     return Discriminator(
         d.backbone,
         label_space(config.data.dataset).num_classes,
         pretrained=pretrained,
         frozen=d.frozen,
         channels=d.channels,
+        finest_stride=d.finest_stride,
         conditioning={name: getattr(d, name) for name in names},
     )
 
@@ -192,10 +205,15 @@ def generate_files(
     """
     if n < 1:
         raise InputError(f"n: {n} must be at least 1")
+    if not 0 <= seed <= MAX_SEED - n:
+        raise InputError(f"seed: {seed} must lie in 0..2^63-1, with the {n} images' seeds that follow it")
     labels, out = Path(labels), Path(out)
     files = sorted(p for p in labels.iterdir() if p.suffix.lower() == ".png") if labels.is_dir() else [labels]
     if not files:
         raise InputError(f"{labels}: holds no PNG; give a label map or a folder of them")
+    for first, second in pairwise(sorted(files, key=lambda p: p.stem)):
+        if first.stem == second.stem:
+            raise InputError(f"{second}: its images would replace those of {first.name}; rename one of the two")
     synthesize = load_generator(checkpoint_path, "cuda" if torch.cuda.is_available() else "cpu")
     maps = [read_label_map(path, synthesize.space, synthesize.size) for path in files]
     try:

@@ -29,6 +29,7 @@ from dpsims.data.loader import Batch, TrainingBatches, in_order
 from dpsims.data.prepare import PreparedData, ensure_scenes, load_prepared
 from dpsims.errors import InputError
 from dpsims.models.patch_head import LEVELS, PatchHead
+from dpsims.optimisation import gradient_norm, learning_rate_factor, update_ema
 from dpsims.run_folder import RunFolder, stop_signals
 from dpsims.synthesis import build_discriminator, build_generator
 
@@ -46,31 +47,6 @@ class FitResult:
     out: Path
     step: int
     finished: bool
-
-
-def learning_rate_factor(step: int, steps: int, warmup: int, decay_from: float) -> float:
-    """Linear warm-up, then 1, then a linear fall to 0.1 from the share `decay_from` of the steps on (default)."""
-    rise = min(1.0, (step + 1) / max(1, warmup))
-    start = decay_from * steps
-    fall = 1.0 if step < start else 1.0 - 0.9 * (step - start) / max(1.0, steps - start)
-    return rise * fall
-
-
-@torch.no_grad()
-def update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Parameters are averaged, buffers copied: averaged spectral norm vectors would no longer be unit vectors."""
-    old, new = list(average.parameters()), [p.detach() for p in model.parameters()]
-    torch._foreach_lerp_(old, new, 1 - decay)
-    for mine, theirs in zip(average.buffers(), model.buffers(), strict=True):
-        mine.copy_(theirs)
-
-
-def gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> float:
-    """L2 norm of the gradient of one loss term, which stays usable for another backward pass."""
-    if not loss.requires_grad:
-        return 0.0
-    grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    return math.sqrt(sum(float(g.float().square().sum()) for g in grads if g is not None))
 
 
 class Trainer:
@@ -101,8 +77,12 @@ class Trainer:
         self.g_parameters = list(self.generator.parameters())
         heads = [p for p in self.patch_head.parameters() if p.requires_grad] if self.patch_head else []
         self.d_parameters = self.discriminator.trainable_parameters()
-        self.g_optimiser = torch.optim.Adam(self.g_parameters + heads, lr=self.t.lr_generator, betas=self.t.betas)
-        self.d_optimiser = torch.optim.Adam(self.d_parameters, lr=self.t.lr_discriminator, betas=self.t.betas)
+        self.g_optimiser = torch.optim.Adam(
+            self.g_parameters + heads, lr=self.t.lr_generator, betas=self.t.betas, fused=True
+        )
+        self.d_optimiser = torch.optim.Adam(
+            self.d_parameters, lr=self.t.lr_discriminator, betas=self.t.betas, fused=True
+        )
         self.dead = torch.zeros((), dtype=torch.long, device=self.device)  # steps in a row without life
 
     def _place(self, module: nn.Module) -> Any:
@@ -140,21 +120,31 @@ class Trainer:
         noise = draws.normal(self.t.seed, step, batch.samples, draws.NOISE, shape).to(self.device)
         with self.accelerator.autocast():
             fake, features = self.generator(maps, noise)
+            # a frozen encoder sees the fakes once: D learns from these features, G through them
+            raw = self.discriminator.features(fake) if self.discriminator.backbone.frozen else None
         log = {"lr_generator": self.g_optimiser.param_groups[0]["lr"]}
-        log |= self._discriminator_step(step, batch, real, labels, fake.detach(), maps)
-        log |= self._generator_step(step, batch, real, fake, features, maps, noise, measure)
+        log |= self._discriminator_step(step, batch, real, labels, fake.detach(), maps, raw)
+        log |= self._generator_step(step, batch, real, fake, features, maps, noise, measure, raw)
         dead = (log["fakes_found"] >= DEAD_FAKES) & (log["grad_generator"] < DEAD_GRADIENT)
         self.dead = torch.where(dead, self.dead + 1, 0)
         update_ema(self.ema, self.generator, min(self.t.ema_decay, (1 + step) / (10 + step)))
         return log
 
     def _discriminator_step(
-        self, step: int, batch: Batch, real: Tensor, labels: Tensor, fake: Tensor, maps: Tensor
-    ) -> dict[str, Any]:
+        self, step: int, batch: Batch, real: Tensor, labels: Tensor, fake: Tensor, maps: Tensor,
+        raw: list[Tensor] | None,
+    ) -> dict[str, Any]:  # fmt: skip
         """L_D: classes on real pixels, "fake" on generated ones; then the noise level follows the gap between them."""
         draw = _Both(self._noise(step, batch, draws.FEATURES_REAL), self._noise(step, batch, draws.FEATURES_FAKE))
         with self.accelerator.autocast():
-            logits_real, logits_fake = self.discriminator(torch.cat([real, fake]), draw).float().chunk(2)
+            if raw is None:
+                levels = self.discriminator.features(torch.cat([real, fake]))
+            else:
+                pairs = zip(self.discriminator.features(real), raw, strict=True)
+                levels = [torch.cat([r, f.detach()]) for r, f in pairs]
+            conditioned = self.discriminator.conditioning(levels, draw)
+            logits = self.discriminator.decode(conditioned, real.shape[-2:])
+        logits_real, logits_fake = logits.float().chunk(2)
         gamma = self.config.loss.focal_gamma
         loss_real = losses.focal_gan_loss(logits_real, labels, self.weights, gamma)
         loss_fake = losses.focal_gan_loss(logits_fake, None, None, gamma)
@@ -177,12 +167,12 @@ class Trainer:
 
     def _generator_step(
         self, step: int, batch: Batch, real: Tensor, fake: Tensor, features: Tensor, maps: Tensor, noise: Tensor,
-        measure: bool,
+        measure: bool, raw: list[Tensor] | None,
     ) -> dict[str, Any]:  # fmt: skip
         """L_G = L_pix + lambda_C L_NCE + lambda_D L_div."""
         self.discriminator.requires_grad_(False).eval()  # no gradient in D, no power iteration either
         with self.accelerator.autocast():
-            raw = self.discriminator.features(fake)
+            raw = self.discriminator.features(fake) if raw is None else raw
             conditioned = self.discriminator.conditioning(raw, self._noise(step, batch, draws.FEATURES_G))
             logits = self.discriminator.decode(conditioned, fake.shape[-2:]).float()
         self.discriminator.train()
@@ -221,11 +211,12 @@ class Trainer:
         return sum(losses.patch_contrastive_loss(f, r, tau) for f, r in pairs) / len(pairs)
 
     def _diversity(self, fake: Tensor, features: Tensor, noise: Tensor) -> Tensor:
-        """The diversity constraint between neighbouring noises of each map."""
+        """The diversity constraint between all pairs of noises of each map."""
         on_image = self.config.loss.diversity_on == "image"
         x = fake * 0.5 if on_image else losses.rms_normalise(features)  # images in units of [0, 1]
         x, z = (v.unflatten(0, (-1, self.t.noises_per_map)) for v in (x, noise))  # (maps, noises, ...)
-        pairs = (x[:, :-1].flatten(0, 1), x[:, 1:].flatten(0, 1), z[:, :-1].flatten(0, 1), z[:, 1:].flatten(0, 1))
+        i, j = torch.triu_indices(x.shape[1], x.shape[1], offset=1)
+        pairs = (v[:, k].flatten(0, 1) for v in (x, z) for k in (i, j))
         return losses.diversity_loss(*pairs, self.config.loss.diversity_threshold)
 
     def state(self) -> dict[str, Any]:
@@ -247,7 +238,9 @@ class Trainer:
         self.g_optimiser.load_state_dict(state["g_optimiser"])
         self.d_optimiser.load_state_dict(state["d_optimiser"])
         if self.patch_head:
-            self.patch_head.load_state_dict(state["patch_head"], strict=False)
+            missing, unknown = self.patch_head.load_state_dict(state["patch_head"], strict=False)
+            if unknown or any(not key.startswith("backbone.") for key in missing):
+                raise KeyError(*unknown, *missing)
         self.dead = state["dead"].to(self.device)
 
 

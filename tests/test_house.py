@@ -47,6 +47,24 @@ def test_help_teaches(command):
         assert len(re.sub(r"^\S+( <[^>]+>| [A-Z=]+)?", "", block).split()) >= 3, block
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("generate --checkpoint a --labels b --out c --n 0", "'--n'.*; see .*generate --help"),
+        ("generate --checkpoint a --out c", "'--labels'"),
+        ("trane", "No such command 'trane'. Did you mean 'train'"),
+        ("train --preset", "'--preset' requires an argument"),
+        ("prepare faces --out c", "'faces' is not one of"),
+        ("bench --out", "requires an argument"),
+        ("train --stepz 3", "--stepz"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_one_line(line, message):
+    result = CliRunner().invoke(app, line.split())
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("dpsims: ") and re.search(message, result.stderr), result.stderr
+
+
 def test_the_commands_are_these():
     result = CliRunner().invoke(app, ["--help"])
     assert tuple(re.findall(r"^  ([a-z][a-z-]+)  ", result.stdout, re.MULTILINE)) == COMMANDS

@@ -37,12 +37,13 @@ def test_ids_survive_a_file(tmp_path):
     assert np.array_equal(read_label_map(write(tmp_path / "a ö.png", ids), SPACE, (4, 13)), ids)
 
 
-def test_a_palette_png_is_read_as_its_indices(tmp_path):
+def test_the_remedy_for_a_palette_png_works(tmp_path):
     ids = np.array([[1, 2], [3, 0]])
-    colours = [c for rgb in SPACE.colours for c in rgb]
-    path = write(tmp_path / "p.png", ids, "P", colours)
-    assert Image.open(path).mode == "P"
-    assert np.array_equal(read_label_map(path, SPACE), ids)  # SDM's defect: grey levels of the colours
+    path = write(tmp_path / "p.png", ids, "P", [c for rgb in SPACE.colours for c in rgb])
+    with pytest.raises(InputError, match="image mode 'P'.*if its indices are the ids"):
+        read_label_map(path, SPACE)  # never grey levels of the colours (SDM's defect)
+    Image.fromarray(np.asarray(Image.open(path))).save(path)
+    assert np.array_equal(read_label_map(path, SPACE), ids)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from dpsims.losses import focal_gan_loss
 from dpsims.models import Backbone, Discriminator, FeatureConditioning, Generator
 from dpsims.models.conditioning import group_size
 from dpsims.models.patch_head import LEVELS, PatchHead
+from dpsims.models.pixel_noise import PixelNoise
 
 SMALL_D = (16, 16, 16, 16, 16, 16)
 SMALL_G = {
@@ -243,3 +244,54 @@ def test_patch_head_reads_the_same_places():
     feature = head.backbone(images)[0]
     row = int(places[1, 0, 3] * 256)
     assert torch.allclose(out[0][1, 3], head.heads[0](feature[1, :, row // 16, row % 16]), atol=1e-5)
+
+
+def test_pixel_noise_is_white_and_comes_from_z_alone():
+    layer = PixelNoise(3, 64, 64, numbers=512, seed=0)
+    x, z = torch.zeros(2, 3, 64, 64), torch.randn(2, 64, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(layer(x, z), x), "it starts without effect"
+    nn.init.ones_(layer.strength)
+    field = layer(x, z)
+    assert torch.equal(field, layer(x, z)) and not torch.equal(field[0], field[1])
+    n = field[0, 0]
+    assert n.mean().abs() < 0.1 and 0.85 < n.std() < 1.15
+    for shifted in (n[1:, :] * n[:-1, :], n[:, 1:] * n[:, :-1], n[8:, :] * n[:-8, :]):
+        assert shifted.mean().abs() < 0.08, "neighbours know nothing of each other"
+    counts = torch.bincount(layer.places.flatten(), minlength=512)
+    assert (counts == 64 * 64 // 512).all(), "every number of z is used equally often"
+
+
+def test_pixel_noise_in_the_generator():
+    g = small_generator(pixel_noise=True).eval()
+    labels, z = torch.randint(0, 6, (1, 64, 64)), g.sample_noise(1, torch.Generator().manual_seed(0))
+    without = g(labels, z)[0]
+    for layer in g.pixel_noise:
+        nn.init.constant_(layer.strength, 0.5)
+    assert torch.equal(g(labels, z)[0], g(labels, z)[0]) and not torch.equal(g(labels, z)[0], without)
+    assert all("places" not in key for key in g.state_dict()), "fixed by code, so not stored"
+
+
+def test_replicated_borders_survive_folding():
+    labels = torch.ones(1, 64, 64, dtype=torch.long)  # one class everywhere: only the border can make a difference
+    g = small_generator(padding="replicate", attention="none", label_channels=8)
+    z = g.sample_noise(1, torch.Generator().manual_seed(0))
+    for _ in range(40):  # until the power iteration has converged
+        g(labels, z)
+    g.eval()
+    plain, folded = g(labels, z)[0], fold_spectral_norm(g)(labels, z)[0]
+    assert torch.allclose(plain, folded, atol=0.05)
+    zeros = small_generator(padding="zeros", attention="none", label_channels=8).eval()
+    zeros.load_state_dict(g.state_dict())
+
+    def frame(image):
+        return (image[..., 0, 24:40] - image[..., 8, 24:40]).abs().mean()
+
+    assert frame(folded) < frame(zeros(labels, z)[0])
+
+
+def test_a_level_at_stride_2():
+    d = small_discriminator(finest_stride=2)
+    assert d.backbone.strides == [2, 4, 8, 16, 32] and d.backbone.channels[0] == 64
+    assert d(torch.rand(1, 3, 64, 64)).shape == (1, 6, 64, 64)
+    with pytest.raises(InputError, match=r"has strides \[4, 8, 16, 32\], the decoder needs \(2, 4"):
+        Discriminator("convnext_atto", 5, pretrained=False, channels=SMALL_D, finest_stride=2)

@@ -87,6 +87,13 @@ def test_one_bad_map_and_nothing_is_written(labels, tmp_path):
         generate_files(SHIPPED, tmp_path / "maps/..", tmp_path / "out", progress=False)
     with pytest.raises(InputError, match="at least 1"):
         generate_files(SHIPPED, maps, tmp_path / "out", n=0, progress=False)
+    (maps / "b.png").rename(maps / "a.PNG")
+    with pytest.raises(InputError, match="a.png: its images would replace those of a.PNG|a.PNG: .* a.png; rename"):
+        generate_files(SHIPPED, maps, tmp_path / "out", progress=False)
+    for seed in (-1, 2**63 - 1, 2**70):
+        with pytest.raises(InputError, match=f"seed: {seed} must lie in"):
+            generate_files(SHIPPED, maps / "a.png", tmp_path / "out", seed=seed, n=2, progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_damaged_and_foreign_checkpoints(tmp_path):

@@ -19,9 +19,10 @@ from dpsims.config import override, preset
 from dpsims.data.loader import TrainingBatches, sampling_weights, to_tensor, to_uint8
 from dpsims.data.prepare import load_prepared, prepare_scenes
 from dpsims.errors import InputError
+from dpsims.optimisation import learning_rate_factor, update_ema
 from dpsims.run_folder import read_metrics
 from dpsims.synthesis import load_discriminator, load_generator
-from dpsims.training import DeadRun, Trainer, fit, learning_rate_factor, update_ema
+from dpsims.training import DeadRun, Trainer, fit
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +37,15 @@ def tiny(data, *settings):
 def state_of(run):
     folder = checkpoints(run)[-1]
     return {(p.name, k): v for p in folder.glob("*.safetensors") for k, v in load_file(p).items()}
+
+
+def test_a_foreign_patch_head_is_refused(data):
+    config = tiny(data, "loss.lambda_contrastive=1")
+    trainer = Trainer(config, load_prepared(data))
+    state = trainer.state()
+    trainer.load_state(state)
+    with pytest.raises(KeyError, match="heads.0.0.weight"):
+        trainer.load_state(state | {"patch_head": {}})
 
 
 def test_fit_leaves_a_whole_run(data, tmp_path):
@@ -69,6 +79,17 @@ def test_every_parameter_learns_and_the_backbone_does_not(data):
     for key, value in trainer.discriminator.backbone.state_dict().items():
         assert torch.equal(value, backbone[key]), key
     assert not any(m.training for m in trainer.discriminator.backbone.modules())
+
+
+@pytest.mark.parametrize(("frozen", "passes"), [("true", 2), ("false", 3)])
+def test_a_frozen_encoder_sees_the_fakes_once(data, frozen, passes):
+    trainer = Trainer(tiny(data, f"discriminator.frozen={frozen}"), load_prepared(data))
+    trainer.fit_conditioning(progress=False)
+    seen = []
+    trainer.discriminator.backbone.model.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    trainer.step(0)
+    # frozen: fakes, then reals; trained: reals with fakes, then fakes for G, through the new weights
+    assert len(seen) == passes - (frozen == "false") and sum(seen) == 4 * passes
 
 
 def test_the_generator_step_leaves_no_gradient_in_d(data):

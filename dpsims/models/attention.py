@@ -32,8 +32,10 @@ class SelfAttention(nn.Module):
         """(B, C, H, W) -> the same; cost O((HW)^2), hence at low resolution only."""
         batch, channels, height, width = x.shape
         qkv = self.to_qkv(self.norm(x)).view(batch, 3, self.heads, channels // self.heads, height * width)
-        q, k, v = qkv.transpose(-1, -2).unbind(1)  # each (B, h, HW, C/h)
-        out = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
+        q, k, v = qkv.unbind(1)  # each (B, h, C/h, HW)
+        # plain products: the maps are small, and the fused kernel's backward is several times slower on a CPU
+        weights = (q.transpose(-1, -2) @ k / math.sqrt(channels // self.heads)).softmax(dim=-1)
+        out = v @ weights.transpose(-1, -2)
         return x + self.to_out(out.reshape(batch, channels, height, width))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dpsims.errors import InputError
 from dpsims.paths import BACKBONES
 
-STRIDES = (4, 8, 16, 32)  # the levels that the discriminator uses
+STRIDES = (4, 8, 16, 32)  # the levels that the discriminator uses, unless told otherwise
 
 # The slim ResNet that `dpsims pretrain` trains on the texture world: the project's own stand-in for ImageNet weights.
 EMBEDDED_MODEL = ("resnet10t", {"channels": (32, 64, 128, 256)})
@@ -41,12 +41,19 @@ class Backbone(nn.Module):
         pretrained: True for the published (or shipped) weights, False for random ones, or the path of a local state
             dict (safetensors, or a ``.pth`` that `torch.load(weights_only=True)` reads).
         frozen: False trains it like any module (a control; the paper's encoder is frozen).
+        strides: of the levels wanted; those that the model lacks are left out.
 
     Raises:
         InputError: unknown name (the nearest are given), missing or foreign weights.
     """
 
-    def __init__(self, name: str, pretrained: bool | str | Path = True, frozen: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool | str | Path = True,
+        frozen: bool = True,
+        strides: tuple[int, ...] = STRIDES,
+    ) -> None:
         super().__init__()
         self.name, self.frozen = name, frozen
         embedded = name in embedded_backbones()
@@ -58,7 +65,7 @@ class Backbone(nn.Module):
         from_hub = pretrained is True and not embedded
         try:
             probe = timm.create_model(model_name, features_only=True, pretrained=False, **options)
-            levels = [i for i, r in enumerate(probe.feature_info.reduction()) if r in STRIDES]
+            levels = [i for i, r in enumerate(probe.feature_info.reduction()) if r in strides]
             self.model = timm.create_model(
                 model_name, features_only=True, pretrained=from_hub, out_indices=levels, **options
             )

@@ -127,6 +127,9 @@ class FeatureConditioning(nn.Module):
         noise: ``dynamic``, ``fixed`` (always noise_max) or ``off``.
         noise_max: sigma_max, in the units of a conditioned feature.
         noise_beta: memory of the dynamic level.
+        noise_field: ``pixel``, a draw for every place (default), or ``image``, one for the whole image, as a change of
+            light or colour is: D then cannot tell exactly how bright or red an image is, and a generator that has lost
+            a mood feels a slope back to it.
         noise_last: noise after decorrelation (default) or before it (recalled); in the latter order whitening
             amplifies it.
     """
@@ -142,9 +145,11 @@ class FeatureConditioning(nn.Module):
         noise: str = "dynamic",
         noise_max: float = 0.1,
         noise_beta: float = 0.999,
+        noise_field: str = "pixel",
         noise_last: bool = True,
     ) -> None:
         super().__init__()
+        self.noise_field = noise_field
         self.noise, self.noise_max, self.noise_beta, self.noise_last = noise, noise_max, noise_beta, noise_last
         self.levels = nn.ModuleList(
             LevelConditioning(c, nonlinearity, decorrelation, shrinkage, seed=level) for level, c in enumerate(channels)
@@ -167,7 +172,8 @@ class FeatureConditioning(nn.Module):
             if self.noise_last:
                 x = level.decorrelate(x)
             if add:
-                x = x + self.sigma * draw_noise(tuple(x.shape), index)
+                shape = (*x.shape[:2], 1, 1) if self.noise_field == "image" else tuple(x.shape)
+                x = x + self.sigma * draw_noise(shape, index)
             if not self.noise_last:
                 x = level.decorrelate(x)
             conditioned.append(x)

@@ -2,7 +2,7 @@
 
 arXiv 2312.13314, Sec. 3.1. Published: UNet shape with a fixed pre-trained encoder, conditioning and a trainable
 decoder. Recalled: K classes and one more, "fake" (OASIS's lineage). Default: the decoder's blocks are OASIS's, without
-backbone skips at the two finest levels.
+backbone skips at the two finest levels; at 64 px one at stride 2 lets D see what a stride of 4 hides.
 
 B batch, C channels, H and W height and width, K classes, L levels.
 """
@@ -50,10 +50,11 @@ class Discriminator(nn.Module):
         frozen: False trains the encoder (a control).
         channels: of the decoder at strides 32, 16, 8, 4, 2, 1. For ConvNeXt-L at 256 px (default):
             512, 512, 256, 256, 128, 64.
+        finest_stride: of the backbone's levels: 4 (default), or 2 where the backbone has that level.
         conditioning: keyword arguments of `FeatureConditioning`.
 
     Raises:
-        InputError: a backbone that lacks one of the strides 4, 8, 16, 32.
+        InputError: a backbone that lacks one of the strides from `finest_stride` to 32.
     """
 
     def __init__(
@@ -64,15 +65,21 @@ class Discriminator(nn.Module):
         pretrained: bool | str | Path = True,
         frozen: bool = True,
         channels: tuple[int, ...] = (512, 512, 256, 256, 128, 64),
+        finest_stride: int = 4,
         conditioning: dict | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.backbone = Backbone(backbone, pretrained, frozen)
-        if tuple(self.backbone.strides) != STRIDES:
-            raise InputError(f"backbone {backbone!r}: has strides {self.backbone.strides}, the decoder needs {STRIDES}")
+        strides = STRIDES if finest_stride == STRIDES[0] else (finest_stride, *STRIDES)
+        self.backbone = Backbone(backbone, pretrained, frozen, strides)
+        if tuple(self.backbone.strides) != strides:
+            raise InputError(f"backbone {backbone!r}: has strides {self.backbone.strides}, the decoder needs {strides}")
         self.conditioning = FeatureConditioning(self.backbone.channels, **(conditioning or {}))
-        skips = [*self.backbone.channels[::-1], 0, 0]  # coarse to fine; none at the two finest levels
+        skips = [*self.backbone.channels[::-1], 0, 0]  # coarse to fine; none at the finest levels
+        self.squeeze = None  # a skip at stride 2 is as wide as all else there; less of it costs less
+        if finest_stride == 2:
+            self.squeeze = spectral_norm(nn.Conv2d(skips[4], channels[5], 1))
+            skips[4] = channels[5]
         self.blocks = nn.ModuleList([DecoderBlock(skips[0], channels[0], upsample=False)])
         for level in range(1, 6):  # each block takes the level above, with its skip, one level finer
             skip = skips[level - 1] if level > 1 else 0
@@ -104,6 +111,8 @@ class Discriminator(nn.Module):
                 skip = coarse_to_fine[level - 1]
                 if skip.shape[-2:] != x.shape[-2:]:  # inputs that are no multiple of 32 pixels
                     x = F.interpolate(x, size=skip.shape[-2:])
+                if level == 5 and self.squeeze is not None:
+                    skip = self.squeeze(skip)
                 x = torch.cat([x, skip.to(x.dtype)], dim=1)
             x = block(x)
         if x.shape[-2:] != tuple(size):

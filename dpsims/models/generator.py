@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from dpsims.models.attention import NoiseCrossAttention, NoiseMapping, SelfAttention
+from dpsims.models.pixel_noise import PixelNoise
 
 
-def conv(in_channels: int, out_channels: int, kernel: int, spectral: bool, bias: bool = True) -> nn.Module:
+def conv(
+    in_channels: int, out_channels: int, kernel: int, spectral: bool, bias: bool = True, padding: str = "zeros"
+) -> nn.Module:
     """A convolution that keeps the size, under spectral norm if asked."""
-    layer = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
+    layer = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias, padding_mode=padding)
     return spectral_norm(layer) if spectral else layer
 
 
@@ -87,13 +90,15 @@ class Modulation(nn.Module):
 class GeneratorBlock(nn.Module):
     """Residual block of the image network: twice modulation - LeakyReLU - 3x3, and a modulated 1x1 shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, label_channels: int, norm: str, spectral: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, label_channels: int, norm: str, spectral: bool, padding: str
+    ) -> None:
         super().__init__()
         middle = min(in_channels, out_channels)
         self.modulate1 = Modulation(in_channels, label_channels, norm, spectral)
         self.modulate2 = Modulation(middle, label_channels, norm, spectral)
-        self.conv1 = conv(in_channels, middle, 3, spectral)
-        self.conv2 = conv(middle, out_channels, 3, spectral)
+        self.conv1 = conv(in_channels, middle, 3, spectral, padding=padding)
+        self.conv2 = conv(middle, out_channels, 3, spectral, padding=padding)
         self.shortcut = (
             conv(in_channels, out_channels, 1, spectral, bias=False) if in_channels != out_channels else None
         )
@@ -121,7 +126,9 @@ class Generator(nn.Module):
         noise_tokens, noise_dim, noise_heads: N, d and the heads of the cross-attention.
         noise_sharpness: see `NoiseCrossAttention`.
         noise_max_size: cross-attention noise at levels of at most this height.
+        pixel_noise: see `PixelNoise`; a deviation from the paper.
         upsample: ``bilinear`` or ``nearest``, between the blocks.
+        padding: of the image network, ``zeros`` or ``replicate``; zeros leave a frame around small images.
         norm: ``group`` or ``batch``, before the modulation.
     """
 
@@ -140,7 +147,9 @@ class Generator(nn.Module):
         noise_heads: int = 4,
         noise_sharpness: float = 0.25,
         noise_max_size: int = 64,
+        pixel_noise: bool = False,
         upsample: str = "bilinear",
+        padding: str = "zeros",
         norm: str = "group",
         spectral_norm: bool = True,
     ) -> None:
@@ -160,14 +169,20 @@ class Generator(nn.Module):
         )
         self.stem = conv(num_classes + 1, channels[0], 3, spectral_norm)
         self.blocks = nn.ModuleList(
-            GeneratorBlock(channels[level], channels[level + 1], label_channels, norm, spectral_norm)
+            GeneratorBlock(channels[level], channels[level + 1], label_channels, norm, spectral_norm, padding)
             for level in range(levels)
         )
         outer = attention_max_size if attention == "both" else 0
         self.attention = nn.ModuleList(
             SelfAttention(channels[level + 1]) if h <= outer else nn.Identity() for level, h in enumerate(self.heights)
         )
-        self.to_rgb = nn.Conv2d(channels[-1], 3, 3, padding=1)
+        self.pixel_noise = nn.ModuleList(
+            PixelNoise(channels[level], h, width * h // height, noise_tokens * noise_dim, seed=level)
+            if pixel_noise
+            else None
+            for level, h in enumerate(self.heights)
+        )
+        self.to_rgb = conv(channels[-1], 3, 3, spectral=False, padding=padding)
 
     def onehot(self, labels: Tensor) -> Tensor:
         """Label ids (B, H, W), 0 to K -> (B, K+1, H, W) float, void first."""
@@ -191,6 +206,8 @@ class Generator(nn.Module):
             if level:
                 bilinear = self.upsample == "bilinear"
                 x = F.interpolate(x, scale_factor=2.0, mode=self.upsample, align_corners=False if bilinear else None)
+            if self.pixel_noise[level] is not None:
+                x = self.pixel_noise[level](x, noise)
             x = attend(block(x, labels[level]))
         return x
 

@@ -1,0 +1,31 @@
+"""What a training step needs beside the losses: learning rate, moving average, gradient norms."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def learning_rate_factor(step: int, steps: int, warmup: int, decay_from: float) -> float:
+    """Linear warm-up, then 1, then a linear fall to 0.1 from the share `decay_from` of the steps on (default)."""
+    rise = min(1.0, (step + 1) / max(1, warmup))
+    start = decay_from * steps
+    fall = 1.0 if step < start else 1.0 - 0.9 * (step - start) / max(1.0, steps - start)
+    return rise * fall
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Parameters are averaged, buffers copied: averaged spectral norm vectors would no longer be unit vectors."""
+    old, new = list(average.parameters()), [p.detach() for p in model.parameters()]
+    torch._foreach_lerp_(old, new, 1 - decay)
+    for mine, theirs in zip(average.buffers(), model.buffers(), strict=True):
+        mine.copy_(theirs)
+
+
+def gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> float:
+    """L2 norm of the gradient of one loss term, which stays usable for another backward pass."""
+    if not loss.requires_grad:
+        return 0.0
+    grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return math.sqrt(sum(float(g.float().square().sum()) for g in grads if g is not None))
