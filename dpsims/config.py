@@ -45,7 +45,7 @@ class Discriminator:
     noise_beta: float = 0.99  # memory of the dynamic level; 0.999 for long runs; default
     noise_field: str = "pixel"  # a draw for every place, or image: one for the whole image; default
     noise_last: bool = True  # noise after decorrelation (default); false: before it (recalled)
-    finest_stride: int = 4  # of the backbone's levels, up to 32; 2 where it has one, for small images; default
+    finest_stride: int = 4  # of the levels D sees; 2 where the backbone has it (default); 1, the image too: a deviation
     channels: tuple[int, ...] = (128, 128, 96, 64, 40, 24)  # decoder, at strides 32, 16, 8, 4, 2, 1; default
     statistics_images: int = 2000  # real images behind the constant conditioning statistics; default
 
@@ -135,7 +135,7 @@ CHOICES = {
     "discriminator.decorrelation": ("zca", "random_orthogonal", "random_mixing", "none"),
     "discriminator.noise": ("dynamic", "fixed", "off"),
     "discriminator.noise_field": ("pixel", "image"),
-    "discriminator.finest_stride": (2, 4),
+    "discriminator.finest_stride": (1, 2, 4),
     "generator.attention": ("label_encoder", "both", "none"),
     "generator.upsample": ("bilinear", "nearest"),
     "generator.padding": ("zeros", "replicate"),

@@ -29,7 +29,7 @@ KEEP = 2  # checkpoints
 COLUMNS = (
     "step", "loss_d_real", "loss_d_fake", "loss_g_pixel", "loss_g_contrastive", "loss_g_diversity", "fakes_found",
     "gap", "sigma", "lr_generator", "grad_generator", "grad_discriminator", "grad_pixel", "grad_contrastive",
-    "grad_diversity", "saturated_4", "saturated_8", "saturated_16", "saturated_32",
+    "grad_diversity", "saturated_1", "saturated_2", "saturated_4", "saturated_8", "saturated_16", "saturated_32",
 )  # fmt: skip
 
 

@@ -187,7 +187,7 @@ class Trainer:
         if measure:
             log |= {f"grad_{name}": gradient_norm(term, self.g_parameters) for name, term in terms.items()}
             for stride, level, feature in zip(
-                self.discriminator.backbone.strides, self.discriminator.conditioning.levels, raw, strict=True
+                self.discriminator.strides, self.discriminator.conditioning.levels, raw, strict=True
             ):
                 log[f"saturated_{stride}"] = level.saturation(feature.detach().float())
         self.g_optimiser.zero_grad(set_to_none=True)

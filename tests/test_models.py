@@ -295,3 +295,12 @@ def test_a_level_at_stride_2():
     assert d(torch.rand(1, 3, 64, 64)).shape == (1, 6, 64, 64)
     with pytest.raises(InputError, match=r"has strides \[4, 8, 16, 32\], the decoder needs \(2, 4"):
         Discriminator("convnext_atto", 5, pretrained=False, channels=SMALL_D, finest_stride=2)
+
+
+def test_the_image_itself_as_a_level():
+    d = small_discriminator(finest_stride=1)
+    images = torch.rand(1, 3, 64, 64, requires_grad=True)
+    features = d.features(images)
+    assert d.strides == [1, 4, 8, 16, 32] and features[0].shape == (1, 12, 32, 32)
+    assert torch.equal(torch.nn.functional.pixel_shuffle(features[0], 2), images), "nothing of it is lost"
+    assert d(images).shape == (1, 6, 64, 64)

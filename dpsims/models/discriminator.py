@@ -50,7 +50,8 @@ class Discriminator(nn.Module):
         frozen: False trains the encoder (a control).
         channels: of the decoder at strides 32, 16, 8, 4, 2, 1. For ConvNeXt-L at 256 px (default):
             512, 512, 256, 256, 128, 64.
-        finest_stride: of the backbone's levels: 4 (default), or 2 where the backbone has that level.
+        finest_stride: of the levels that D sees: 4 (default), 2 where the backbone has that level, or 1 for the image
+            itself beside the backbone's levels (a deviation: D then sees what any frozen encoder is blind to).
         conditioning: keyword arguments of `FeatureConditioning`.
 
     Raises:
@@ -70,12 +71,15 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        strides = STRIDES if finest_stride == STRIDES[0] else (finest_stride, *STRIDES)
+        strides = (2, *STRIDES) if finest_stride == 2 else STRIDES
         self.backbone = Backbone(backbone, pretrained, frozen, strides)
         if tuple(self.backbone.strides) != strides:
             raise InputError(f"backbone {backbone!r}: has strides {self.backbone.strides}, the decoder needs {strides}")
-        self.conditioning = FeatureConditioning(self.backbone.channels, **(conditioning or {}))
-        skips = [*self.backbone.channels[::-1], 0, 0]  # coarse to fine; none at the finest levels
+        self.sees_pixels = finest_stride == 1
+        levels = [12] * self.sees_pixels + self.backbone.channels
+        self.strides = [1] * self.sees_pixels + self.backbone.strides
+        self.conditioning = FeatureConditioning(levels, **(conditioning or {}))
+        skips = [*levels[::-1], 0, 0]  # coarse to fine; none at the finest levels
         self.squeeze = None  # a skip at stride 2 is as wide as all else there; less of it costs less
         if finest_stride == 2:
             self.squeeze = spectral_norm(nn.Conv2d(skips[4], channels[5], 1))
@@ -87,8 +91,9 @@ class Discriminator(nn.Module):
         self.to_logits = nn.Conv2d(channels[5], num_classes + 1, 1)  # without spectral norm
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W) in [-1, 1] -> L raw backbone features (B, C_l, H_l, W_l), fine to coarse."""
-        return self.backbone(images)
+        """Images (B, 3, H, W) in [-1, 1] -> L raw features (B, C_l, H_l, W_l), fine to coarse."""
+        pixels = [F.pixel_unshuffle(images, 2)] * self.sees_pixels  # all of the image at half its size: 12 channels
+        return pixels + self.backbone(images)
 
     def forward(self, images: Tensor, draw_noise: Callable[[tuple[int, ...], int], Tensor] | None = None) -> Tensor:
         """Logits of every pixel.
