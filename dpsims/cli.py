@@ -179,6 +179,10 @@ def generate(
     out: Annotated[Path, Option(help="Folder for the images (PNG).")],
     seed: Seed = 0,
     n: Annotated[int, Option(min=1, help="Images for each label map, each with its own noise.")] = 4,
+    vary: Annotated[
+        str | None, Option(metavar="CLASS,...", help="Change the noise inside these classes alone, such as tree,grass.")
+    ] = None,
+    lock: Annotated[bool, Option("--lock", help="With --vary: keep every other pixel, bit for bit.")] = False,
 ) -> None:
     """Draw images from label maps alone; no photograph is read.
 
@@ -186,7 +190,8 @@ def generate(
     """
     from dpsims.synthesis import generate_files
 
-    for path in generate_files(checkpoint, labels, out, seed=seed, n=n):
+    classes = [name.strip() for name in vary.split(",")] if vary is not None else []
+    for path in generate_files(checkpoint, labels, out, seed=seed, n=n, vary=classes, lock=lock):
         print(path)
 
 

@@ -3,7 +3,7 @@
 B batch, H and W height and width, K classes, N noise tokens, d their width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from dpsims.data.prepare import PreparedData
 from dpsims.errors import InputError
 from dpsims.labels import LabelSpace, label_space, read_label_map
 from dpsims.models import Discriminator, Generator
+from dpsims.noise import class_ids, class_region, locked
 
 MAX_SEED = 2**63 - 1
 
@@ -92,7 +93,11 @@ class Synthesizer:
 
     @torch.inference_mode()
     def __call__(
-        self, labels: Tensor | np.ndarray, seed: int | Sequence[int] = 0, noise: Tensor | None = None
+        self,
+        labels: Tensor | np.ndarray,
+        seed: int | Sequence[int] = 0,
+        noise: Tensor | None = None,
+        regions: Tensor | None = None,
     ) -> Tensor:
         """Images of label maps.
 
@@ -100,13 +105,50 @@ class Synthesizer:
             labels: (B, H, W) or (H, W) integer ids, 0 = void, 1..K.
             seed: of the noise; image b of a batch takes seed + b, or the b-th of a sequence.
             noise: z (B, N, d) instead of a seed; what goes in is what is used.
+            regions: (B, H, W) integers in 0..R-1: which of R noises a place listens to; `noise` is then (B, R, N, d).
 
         Returns:
             (B, 3, H, W) float in [-1, 1], on the generator's device.
 
         Raises:
-            InputError: wrong shape, size or ids.
+            InputError: wrong shape, size, ids or regions.
         """
+        labels = self._checked(labels)
+        if noise is None:
+            noise = self.noise(seed, len(labels))
+        count = () if regions is None else (noise.shape[1],)
+        if tuple(noise.shape) != (len(labels), *count, *self.noise_shape):
+            raise InputError(
+                f"noise of shape {tuple(noise.shape)}: need ({len(labels)}, {'R, ' if count else ''}N, d) with (N, d) "
+                f"= {self.noise_shape}"
+            )
+        if regions is not None:
+            if regions.shape != labels.shape or regions.min() < 0 or regions.max() >= count[0]:
+                raise InputError(f"regions: need {tuple(labels.shape)} integers in 0..{count[0] - 1}, one a noise")
+            regions = regions.to(self.device)
+        images, _ = self.generator(labels.to(self.device), noise.to(self.device), regions)
+        return images
+
+    def vary(self, labels: Tensor | np.ndarray, region: Tensor, seed: int, inside: int, lock: bool = False) -> Tensor:
+        """Images whose noise is that of one seed, and inside a region that of another.
+
+        Args:
+            labels: (B, H, W) or (H, W) integer ids.
+            region: (B, H, W), not 0 inside; `dpsims.noise.class_region` gives that of classes.
+            seed: outside; image b takes seed + b.
+            inside: the seed inside, of all images.
+            lock: outside, every pixel is that of the image of `seed`, bit for bit; else the change may reach a little
+                beyond the region, and light and shadow fit.
+
+        Returns:
+            (B, 3, H, W) float in [-1, 1], on the generator's device.
+        """
+        labels = self._checked(labels)
+        z = torch.stack([self.noise(seed, len(labels)), self.noise([inside] * len(labels))], dim=1)
+        images = self(labels, noise=z, regions=(region != 0).long())
+        return locked(images, self(labels, seed), region.to(self.device)) if lock else images
+
+    def _checked(self, labels: Tensor | np.ndarray) -> Tensor:
         labels = labels if isinstance(labels, Tensor) else torch.from_numpy(np.array(labels))  # maps may be read-only
         labels = labels[None] if labels.ndim == 2 else labels
         if labels.ndim != 3 or tuple(labels.shape[1:]) != self.size:
@@ -114,12 +156,7 @@ class Synthesizer:
                 f"labels of shape {tuple(labels.shape)}: the model takes (B, {self.size[0]}, {self.size[1]})"
             )
         self.space.check(labels.numpy(force=True), "labels")
-        if noise is None:
-            noise = self.noise(seed, len(labels))
-        if tuple(noise.shape) != (len(labels), *self.noise_shape):
-            raise InputError(f"noise of shape {tuple(noise.shape)}: need ({len(labels)}, N, d) = {self.noise_shape}")
-        images, _ = self.generator(labels.to(self.device), noise.to(self.device))
-        return images
+        return labels
 
 
 def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Synthesizer:
@@ -186,7 +223,15 @@ def sample_sheet(generator: nn.Module, data: PreparedData, maps: int = 8, noises
 
 
 def generate_files(
-    checkpoint_path: str | Path, labels: str | Path, out: str | Path, seed: int = 0, n: int = 4, progress: bool = True
+    checkpoint_path: str | Path,
+    labels: str | Path,
+    out: str | Path,
+    seed: int = 0,
+    n: int = 4,
+    *,
+    vary: Sequence[str] = (),
+    lock: bool = False,
+    progress: bool = True,
 ) -> list[Path]:
     """Images from label maps in files: ``OUT/<stem>_seed<seed>.png``, n a map, with seeds seed, seed + 1, ...
 
@@ -196,33 +241,32 @@ def generate_files(
         out: folder for the images; made if need be.
         seed: of the first image of every map.
         n: images a map.
+        vary: names of classes; if given, all images of a map have the noise of `seed`, and only inside these classes
+            that of seed + 1, seed + 2, ...; the files are ``<stem>_seed<seed>_vary<other>.png``.
+        lock: with `vary`, keep every other pixel bit for bit.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: bad checkpoint, label map (each is checked before the first image is made), seed or folder.
+        InputError: bad checkpoint, label map (each is checked before the first image is made), class, seed or folder.
     """
     if n < 1:
         raise InputError(f"n: {n} must be at least 1")
-    if not 0 <= seed <= MAX_SEED - n:
-        raise InputError(f"seed: {seed} must lie in 0..2^63-1, with the {n} images' seeds that follow it")
-    labels, out = Path(labels), Path(out)
-    files = sorted(p for p in labels.iterdir() if p.suffix.lower() == ".png") if labels.is_dir() else [labels]
-    if not files:
-        raise InputError(f"{labels}: holds no PNG; give a label map or a folder of them")
-    for first, second in pairwise(sorted(files, key=lambda p: p.stem)):
-        if first.stem == second.stem:
-            raise InputError(f"{second}: its images would replace those of {first.name}; rename one of the two")
+    if not 0 <= seed < MAX_SEED - n:
+        raise InputError(f"seed: {seed} must lie in 0..2^63-1, with the {n} seeds that follow it")
+    if lock and not vary:
+        raise InputError("lock: keeps what is outside the classes of vary; give them too")
+    files = _label_files(Path(labels))
     synthesize = load_generator(checkpoint_path, "cuda" if torch.cuda.is_available() else "cpu")
+    classes = class_ids(vary, synthesize.space)
     maps = [read_label_map(path, synthesize.space, synthesize.size) for path in files]
+    out, written = Path(out), []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        written = []
         for path, ids in tqdm(list(zip(files, maps, strict=True)), "generating", unit="map", disable=not progress):
-            images = to_uint8(synthesize(np.repeat(ids[None], n, axis=0), seed=seed))
-            for index, image in enumerate(images):
-                target = out / f"{path.stem}_seed{seed + index}.png"
+            for name, image in _images_of(synthesize, torch.from_numpy(ids)[None], seed, n, classes, lock):
+                target = out / f"{path.stem}_{name}.png"
                 temporary = target.with_name(f".{target.name}")
                 Image.fromarray(image).save(temporary, format="PNG")
                 temporary.replace(target)
@@ -230,3 +274,27 @@ def generate_files(
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
     return written
+
+
+def _label_files(labels: Path) -> list[Path]:
+    """The label map, or those of a folder, whose images would not replace one another."""
+    files = sorted(p for p in labels.iterdir() if p.suffix.lower() == ".png") if labels.is_dir() else [labels]
+    if not files:
+        raise InputError(f"{labels}: holds no PNG; give a label map or a folder of them")
+    for first, second in pairwise(sorted(files, key=lambda p: p.stem)):
+        if first.stem == second.stem:
+            raise InputError(f"{second}: its images would replace those of {first.name}; rename one of the two")
+    return files
+
+
+def _images_of(
+    synthesize: Synthesizer, ids: Tensor, seed: int, n: int, classes: list[int], lock: bool
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and images (H, W, 3) uint8 of one label map (1, H, W)."""
+    for index in range(n):
+        if classes:
+            other = seed + 1 + index
+            image = synthesize.vary(ids, class_region(ids, classes), seed, other, lock)
+            yield f"seed{seed}_vary{other}", to_uint8(image)[0]
+        else:
+            yield f"seed{seed + index}", to_uint8(synthesize(ids, seed=seed + index))[0]

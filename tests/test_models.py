@@ -304,3 +304,19 @@ def test_the_image_itself_as_a_level():
     assert d.strides == [1, 4, 8, 16, 32] and features[0].shape == (1, 12, 32, 32)
     assert torch.equal(torch.nn.functional.pixel_shuffle(features[0], 2), images), "nothing of it is lost"
     assert d(images).shape == (1, 6, 64, 64)
+
+
+def test_noise_by_region():
+    g = small_generator(pixel_noise=True).eval()
+    for layer in g.pixel_noise:
+        nn.init.constant_(layer.strength, 0.5)
+    labels = torch.randint(0, 6, (1, 64, 64), generator=torch.Generator().manual_seed(1))
+    z = g.sample_noise(2, torch.Generator().manual_seed(0))
+    regions = torch.zeros(1, 64, 64, dtype=torch.long)
+    regions[:, :, 32:] = 1
+    with torch.no_grad():
+        one = g(labels, z[:1])[0]
+        assert torch.allclose(one, g(labels, z[None], torch.zeros_like(regions))[0], atol=1e-4), "one is not heard"
+        assert torch.allclose(one, g(labels, z[:1].expand(2, -1, -1)[None], regions)[0], atol=1e-4)
+        changed = (g(labels, z[None], regions)[0] - one).abs().mean((0, 1, 2))
+    assert changed[40:].mean() > 1.5 * changed[:24].mean(), (changed[40:].mean(), changed[:24].mean())

@@ -26,7 +26,7 @@ KEEP = 0  # value of "recolour": leave the map as it is
 
 @contextmanager
 def noise_strength(generator: Synthesizer, strength: float) -> Iterator[None]:
-    """Inside the block, what the noise adds to the label features of every scale is multiplied by `strength`.
+    """Inside the block, what the noise adds to the features of every scale is multiplied by `strength`.
 
     0 draws without noise, 1 as trained, more exaggerates. Multiplying z itself would do next to nothing: the
     cross-attention normalises its values.
@@ -35,6 +35,11 @@ def noise_strength(generator: Synthesizer, strength: float) -> Iterator[None]:
         attention.register_forward_hook(lambda module, inputs, output: output * strength)
         for attention in generator.generator.noise
         if attention is not None
+    ]
+    handles += [
+        layer.register_forward_hook(lambda module, inputs, output: inputs[0] + strength * (output - inputs[0]))
+        for layer in generator.generator.pixel_noise
+        if layer is not None
     ]
     try:
         yield

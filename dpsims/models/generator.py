@@ -6,7 +6,8 @@ modulate (i); attention for context; the noise enters the multi-scale label-map 
 the encoder is UNet-like with self-attention at low resolution, the noise is a set of tokens behind a mapping network
 shared by all scales. Default: blocks and modulation of Dual-Pyramid GAN.
 
-B batch, C channels, H and W height and width, K classes, L levels (coarse to fine), N noise tokens, d their width.
+B batch, C channels, H and W height and width, K classes, L levels (coarse to fine), N noise tokens, d their width,
+R regions.
 """
 
 import math
@@ -26,6 +27,14 @@ def conv(
     """A convolution that keeps the size, under spectral norm if asked."""
     layer = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias, padding_mode=padding)
     return spectral_norm(layer) if spectral else layer
+
+
+def in_regions(maps: list[Tensor], regions: Tensor) -> Tensor:
+    """R maps (B, C, h, w), each where its region is, mixed where they meet: regions (B, R, H, W) -> (B, C, h, w)."""
+    if len(maps) == 1:
+        return maps[0]
+    shares = F.adaptive_avg_pool2d(regions, maps[0].shape[-2:]).to(maps[0].dtype)
+    return sum(m * shares[:, r : r + 1] for r, m in enumerate(maps))
 
 
 class LabelEncoder(nn.Module):
@@ -192,35 +201,55 @@ class Generator(nn.Module):
         """z ~ N(0, 1), (B, N, d), on the CPU, so that a seed means the same on every device."""
         return torch.randn(batch, self.noise_tokens, self.noise_dim, generator=generator)
 
-    def label_features(self, onehot: Tensor, noise: Tensor) -> list[Tensor]:
-        """Label pyramid with the noise in it: onehot (B, K+1, H, W), z (B, N, d) -> L maps (B, C, H_l, W_l)."""
-        tokens = self.mapping(noise)
-        features = self.label_encoder(onehot)
-        return [f if attend is None else f + attend(f, tokens) for f, attend in zip(features, self.noise, strict=True)]
+    def label_features(self, onehot: Tensor, noise: Tensor, regions: Tensor) -> list[Tensor]:
+        """Label pyramid with the noise in it.
 
-    def features(self, onehot: Tensor, noise: Tensor) -> Tensor:
-        """onehot (B, K+1, H, W), z (B, N, d) -> features before the RGB layer (B, channels[-1], H, W)."""
-        labels = self.label_features(onehot, noise)
+        Args:
+            onehot: (B, K+1, H, W).
+            noise: z (B, R, N, d), one for each of R regions.
+            regions: (B, R, H, W), the share of each region in a pixel.
+
+        Returns:
+            L maps (B, C, H_l, W_l), coarse to fine.
+        """
+        tokens = self.mapping(noise).unbind(1)
+        features = []
+        for f, attend in zip(self.label_encoder(onehot), self.noise, strict=True):
+            if attend is not None:
+                f = f + in_regions([attend(f, t) for t in tokens], regions)
+            features.append(f)
+        return features
+
+    def features(self, onehot: Tensor, noise: Tensor, regions: Tensor) -> Tensor:
+        """As `label_features` -> features before the RGB layer (B, channels[-1], H, W)."""
+        labels = self.label_features(onehot, noise, regions)
         x = self.stem(F.adaptive_avg_pool2d(onehot, labels[0].shape[-2:]))  # shares of the classes in a coarse cell
         for level, (block, attend) in enumerate(zip(self.blocks, self.attention, strict=True)):
             if level:
                 bilinear = self.upsample == "bilinear"
                 x = F.interpolate(x, scale_factor=2.0, mode=self.upsample, align_corners=False if bilinear else None)
-            if self.pixel_noise[level] is not None:
-                x = self.pixel_noise[level](x, noise)
+            pixels = self.pixel_noise[level]
+            if pixels is not None:
+                x = in_regions([pixels(x, z) for z in noise.unbind(1)], regions)
             x = attend(block(x, labels[level]))
         return x
 
-    def forward(self, labels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, labels: Tensor, noise: Tensor, regions: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images, and the features that they are made of.
 
         Args:
             labels: (B, H, W) integer ids, 0 = void, 1..K.
-            noise: z (B, N, d); what goes in is what is used, there is no other randomness.
+            noise: z (B, N, d), or (B, R, N, d) with `regions`; what goes in is what is used, there is no other
+                randomness.
+            regions: (B, H, W) integers in 0..R-1: which of the R noises a place listens to (default: one for all).
 
         Returns:
             images (B, 3, H, W) in [-1, 1], and features before the RGB layer (B, channels[-1], H, W), for the diversity
             constraint.
         """
-        features = self.features(self.onehot(labels), noise)
+        if regions is None:
+            noise, shares = noise[:, None], noise.new_ones(len(noise), 1, 1, 1)
+        else:
+            shares = F.one_hot(regions.long(), noise.shape[1]).movedim(-1, 1).to(noise.dtype)
+        features = self.features(self.onehot(labels), noise, shares)
         return torch.tanh(self.to_rgb(F.leaky_relu(features, 0.2)).float()), features

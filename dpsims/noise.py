@@ -1,0 +1,67 @@
+"""Noise in a user's hands: one noise for the image, or others for classes and regions; walks between two noises.
+
+The paper publishes that noise enters the label features of every place by cross-attention; that each place may then
+listen to a noise of its own, so that one class changes while the rest stays, is this project's use of it.
+
+B batch, H and W height and width, N noise tokens, d their width, R regions.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dpsims.errors import InputError
+from dpsims.labels import LabelSpace
+
+
+def class_region(labels: Tensor, classes: Sequence[int]) -> Tensor:
+    """Regions (B, H, W) of label ids (B, H, W): 1 where the class is one of `classes`, 0 elsewhere."""
+    return torch.isin(labels, torch.tensor(list(classes), dtype=labels.dtype, device=labels.device)).long()
+
+
+def class_ids(names: Sequence[str], space: LabelSpace) -> list[int]:
+    """Ids of classes by name, raises InputError for an unknown one."""
+    known = {name: index for index, name in enumerate(space.names)}
+    for name in names:
+        if name not in known:
+            raise InputError(f"class {name!r}: unknown; {space.name} has {', '.join(space.names[1:])}")
+    return [known[name] for name in names]
+
+
+def interpolate(first: Tensor, second: Tensor, share: float, spherical: bool = True) -> Tensor:
+    """From one noise to another.
+
+    Args:
+        first, second: z (..., N, d).
+        share: 0 gives the first, 1 the second.
+        spherical: along the great circle of each whole z, which keeps the length that a generator is used to; in the
+            middle of a straight line z is shorter.
+
+    Returns:
+        (..., N, d).
+
+    Raises:
+        InputError: shapes differ.
+    """
+    if first.shape != second.shape:
+        raise InputError(f"noises of shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be mixed")
+    if not spherical:
+        return torch.lerp(first, second, share)
+    a, b = first.flatten(-2).double(), second.flatten(-2).double()
+    cosine = torch.nn.functional.cosine_similarity(a, b, dim=-1).clamp(-1, 1)
+    angle = torch.arccos(cosine)[..., None]
+    small = angle.sin() < 1e-6  # the same or opposite directions: no one circle, so the line
+    weights = (((1 - share) * angle).sin() / angle.sin(), (share * angle).sin() / angle.sin())
+    mixed = torch.where(small, torch.lerp(a, b, share), weights[0] * a + weights[1] * b)
+    return mixed.view(first.shape).to(first.dtype)
+
+
+def locked(image: Tensor, before: Tensor, region: Tensor) -> Tensor:
+    """`image` inside the region, `before` outside it, bit for bit.
+
+    Args:
+        image, before: (B, 3, H, W).
+        region: (B, H, W), not 0 inside.
+    """
+    return torch.where(region[:, None] != 0, image, before)

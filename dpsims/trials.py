@@ -1,0 +1,98 @@
+"""The log of trials: what was tried, with which settings, and what came of it, one line a run.
+
+``python -m dpsims.trials RUN [RUN ...] --out data/results/trials.csv`` measures the newest checkpoint of each run on
+held-out label maps and adds a line, or replaces the one of that name. Settings are those that differ from the defaults
+of `dpsims.config`; the figures are comparable within one file only (same data, evaluation network and maps).
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+from dpsims import checkpoint
+from dpsims import config as configuration
+from dpsims.config import Config
+from dpsims.errors import InputError
+from dpsims.evaluation.protocol import evaluate_checkpoint
+from dpsims.paths import CACHE
+
+MAPS, DIVERSITY_MAPS = 300, 30
+FIGURES = ("frechet", "miou", "diversity_l1", "moods_per_six")
+QUIET = (
+    "train.log_every",
+    "train.sample_every",
+    "train.checkpoint_every",
+    "train.steps",
+    "data.path",
+)  # change nothing
+
+
+def settings(config: Config) -> str:
+    """``section.field=value`` for everything that differs from the defaults, in the order of the fields."""
+    default = Config().to_dict()
+    return " ".join(
+        f"{section}.{name}={value}"
+        for section, part in config.to_dict().items()
+        for name, value in part.items()
+        if value != default[section][name] and f"{section}.{name}" not in QUIET
+    ).replace(", ", ",")
+
+
+def trial(run: Path, data: Path) -> dict[str, str | int | float]:
+    """One line of the log: name, steps, figures, shares of the moods, settings and commit of a run."""
+    folder = checkpoint.resolve(run)
+    facts = checkpoint.read_provenance(folder)
+    row = evaluate_checkpoint(
+        run, data, references=False, progress=sys.stderr.isatty(), max_maps=MAPS, diversity_maps=DIVERSITY_MAPS
+    )["generator"]
+    line: dict[str, str | int | float] = {"trial": run.name, "steps": facts["step"]}
+    line |= {name: round(row[name], 3) for name in FIGURES}
+    line |= {mood: round(share, 3) for mood, share in (row["mood_shares"] or {}).items()}
+    config = configuration.load(folder / "config.json")
+    return line | {"planned": config.train.steps, "settings": settings(config), "commit": facts["commit"]}
+
+
+def record(runs: list[Path], out: Path, data: Path) -> list[dict]:
+    """Measures runs and writes the log anew, with the lines of other runs as they were.
+
+    Raises:
+        InputError: a folder that is no run, data that are missing, a log that cannot be written.
+    """
+    lines = {}
+    if out.is_file():
+        with out.open(newline="") as file:
+            lines = {line["trial"]: line for line in csv.DictReader(file)}
+    for run in runs:
+        lines[run.name] = trial(run, data)
+        temporary = out.with_name(f".{out.name}")
+        try:
+            with temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(lines[run.name]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(lines.values())
+            temporary.replace(out)
+        except OSError as error:
+            raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+    return list(lines.values())
+
+
+def main(arguments: list[str]) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m dpsims.trials", description="Add runs to the log of trials.")
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders of dpsims train")
+    parser.add_argument("--out", type=Path, required=True, help="the log, a CSV file")
+    parser.add_argument(
+        "--data", type=Path, default=CACHE / "scenes-64-n3000-v500-s0-version1", help="prepared data set"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        record(given.runs, given.out, given.data)
+    except InputError as error:
+        print(f"dpsims: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
