@@ -12,21 +12,11 @@ import torch
 from torch import Tensor
 
 from dpsims.errors import InputError
-from dpsims.labels import LabelSpace
 
 
 def class_region(labels: Tensor, classes: Sequence[int]) -> Tensor:
     """Regions (B, H, W) of label ids (B, H, W): 1 where the class is one of `classes`, 0 elsewhere."""
     return torch.isin(labels, torch.tensor(list(classes), dtype=labels.dtype, device=labels.device)).long()
-
-
-def class_ids(names: Sequence[str], space: LabelSpace) -> list[int]:
-    """Ids of classes by name, raises InputError for an unknown one."""
-    known = {name: index for index, name in enumerate(space.names)}
-    for name in names:
-        if name not in known:
-            raise InputError(f"class {name!r}: unknown; {space.name} has {', '.join(space.names[1:])}")
-    return [known[name] for name in names]
 
 
 def interpolate(first: Tensor, second: Tensor, share: float, spherical: bool = True) -> Tensor:

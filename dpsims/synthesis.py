@@ -22,7 +22,7 @@ from dpsims.data.prepare import PreparedData
 from dpsims.errors import InputError
 from dpsims.labels import LabelSpace, label_space, read_label_map
 from dpsims.models import Discriminator, Generator
-from dpsims.noise import class_ids, class_region, locked
+from dpsims.noise import class_region, locked
 
 MAX_SEED = 2**63 - 1
 
@@ -259,7 +259,7 @@ def generate_files(
         raise InputError("lock: keeps what is outside the classes of vary; give them too")
     files = _label_files(Path(labels))
     synthesize = load_generator(checkpoint_path, "cuda" if torch.cuda.is_available() else "cpu")
-    classes = class_ids(vary, synthesize.space)
+    classes = [synthesize.space.id_of(name) for name in vary]
     maps = [read_label_map(path, synthesize.space, synthesize.size) for path in files]
     out, written = Path(out), []
     try:
