@@ -72,6 +72,19 @@ def test_recolouring_changes_map_and_image_and_keeps_the_scene(panel, labels):
     assert panel.map.value != map_before and panel.image.value != image_before
 
 
+def test_varying_one_class_with_the_rest_locked(panel):
+    grass, before = panel.generator.space.id_of("grass"), panel.draw()
+    panel.lock.value, panel.inside.value, panel.vary.value = True, 77, grass
+    changed = (panel.draw() != before).any(-1)
+    assert changed.any() and (panel.labels[changed] == grass).all()
+    one = panel.image.value
+    panel.inside.value = 78
+    assert panel.image.value != one
+    panel.lock.value = False
+    free = (panel.draw() != before).any(-1)
+    assert free[panel.labels != grass].any(), "unlocked, the change may reach beyond the class"
+
+
 def test_without_noise_every_seed_is_the_same(panel):
     panel.strength.value = 0.0
     image = panel.image.value

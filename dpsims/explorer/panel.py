@@ -1,4 +1,4 @@
-"""A first explorer of plain ipywidgets: choose a scene and a seed, turn a class into another, make the noise stronger.
+"""A first explorer of plain ipywidgets: choose a scene and a seed, turn a class into another, change the noise.
 
 Every control is an attribute, so that scripts and tests move it as a browser does: ``panel.seed.value = 3``.
 Images are written into `ipywidgets.Image` values: nothing is printed, which headless runs could not compare.
@@ -18,10 +18,11 @@ from PIL import Image
 from dpsims.data.loader import to_uint8
 from dpsims.errors import InputError
 from dpsims.labels import LabelSpace
+from dpsims.noise import class_region
 from dpsims.synthesis import Synthesizer
 
 SHOWN = 320  # pixels on the screen, the longer side of an image
-KEEP = 0  # value of "recolour": leave the map as it is
+KEEP = 0  # value of "recolour" and "vary": no class
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def noise_strength(generator: Synthesizer, strength: float) -> Iterator[None]:
         if attention is not None
     ]
     handles += [
-        layer.register_forward_hook(lambda module, inputs, output: inputs[0] + strength * (output - inputs[0]))
+        layer.register_forward_hook(lambda module, inputs, output: torch.lerp(inputs[0], output, strength))
         for layer in generator.generator.pixel_noise
         if layer is not None
     ]
@@ -100,6 +101,9 @@ class ExplorerPanel(W.VBox):
         )
         self.recolour = W.Dropdown(options=[("nothing", KEEP), *classes], value=KEEP, description="turn", **wide)
         self.into = W.Dropdown(options=classes, value=1, description="into", **wide)
+        self.vary = W.Dropdown(options=[("nothing", KEEP), *classes], value=KEEP, description="vary", **wide)
+        self.inside = W.BoundedIntText(value=seed + 1, min=0, max=2**31 - 1, description="its seed", **wide)
+        self.lock = W.Checkbox(value=False, description="lock the rest", **wide)
         self.next_seed = W.Button(description="another seed", icon="refresh", layout=W.Layout(margin="0 0 0 94px"))
         self.map = W.Image(format="png")
         self.image = W.Image(format="png")
@@ -108,7 +112,7 @@ class ExplorerPanel(W.VBox):
             [
                 W.HBox(
                     [
-                        W.VBox([self.scene, self.seed, self.next_seed, self.strength, self.recolour, self.into]),
+                        W.VBox([self.scene, self.seed, self.next_seed, *self._others()]),
                         W.VBox([W.Label("label map"), self.map]),
                         W.VBox([W.Label("generated"), self.image]),
                     ]
@@ -116,10 +120,13 @@ class ExplorerPanel(W.VBox):
                 self.key,
             ]
         )
-        for control in (self.scene, self.seed, self.strength, self.recolour, self.into):
+        for control in (self.scene, self.seed, *self._others()):
             control.observe(self._update, "value")
         self.next_seed.on_click(self._advance)
         self._update()
+
+    def _others(self) -> tuple[W.Widget, ...]:
+        return self.strength, self.recolour, self.into, self.vary, self.inside, self.lock
 
     def __repr__(self) -> str:
         height, width = self.generator.size
@@ -133,8 +140,12 @@ class ExplorerPanel(W.VBox):
 
     def draw(self) -> np.ndarray:
         """The image (H, W, 3) uint8 of what is chosen now."""
+        labels = torch.from_numpy(self.labels)[None]
         with noise_strength(self.generator, self.strength.value):
-            return to_uint8(self.generator(torch.from_numpy(self.labels), seed=self.seed.value))[0]
+            if self.vary.value == KEEP:
+                return to_uint8(self.generator(labels, seed=self.seed.value))[0]
+            region = class_region(labels, [self.vary.value])
+            return to_uint8(self.generator.vary(labels, region, self.seed.value, self.inside.value, self.lock.value))[0]
 
     def _advance(self, button: W.Button) -> None:
         self.seed.value += 1
