@@ -13,12 +13,14 @@ from pathlib import Path
 from dpsims import checkpoint
 from dpsims import config as configuration
 from dpsims.config import Config
+from dpsims.data.scenes import MOODS
 from dpsims.errors import InputError
 from dpsims.evaluation.protocol import evaluate_checkpoint
 from dpsims.paths import CACHE
 
 MAPS, DIVERSITY_MAPS = 300, 30
 FIGURES = ("frechet", "miou", "diversity_l1", "moods_per_six")
+COLUMNS = ("trial", "steps", *FIGURES, *MOODS, "planned", "settings", "commit")
 QUIET = (
     "train.log_every",
     "train.sample_every",
@@ -46,33 +48,52 @@ def trial(run: Path, data: Path) -> dict[str, str | int | float]:
     row = evaluate_checkpoint(
         run, data, references=False, progress=sys.stderr.isatty(), max_maps=MAPS, diversity_maps=DIVERSITY_MAPS
     )["generator"]
-    line: dict[str, str | int | float] = {"trial": run.name, "steps": facts["step"]}
+    line: dict[str, str | int | float] = {"trial": run.name, "steps": facts.get("step", "")}
     line |= {name: round(row[name], 3) for name in FIGURES}
     line |= {mood: round(share, 3) for mood, share in (row["mood_shares"] or {}).items()}
     config = configuration.load(folder / "config.json")
-    return line | {"planned": config.train.steps, "settings": settings(config), "commit": facts["commit"]}
+    return line | {"planned": config.train.steps, "settings": settings(config), "commit": facts.get("commit", "")}
+
+
+def read(log: Path) -> dict[str, dict]:
+    """The lines of a log by name of the run; none where there is no file yet.
+
+    Raises:
+        InputError: a file that is no such log, or a folder that does not exist.
+    """
+    if not log.name or log.is_dir() or not log.parent.is_dir():
+        raise InputError(f"{log}: is no file, or its folder is missing; name a CSV file in a folder that exists")
+    if not log.exists():
+        return {}
+    try:
+        with log.open(newline="") as file:
+            reader = csv.DictReader(file)
+            header, lines = tuple(reader.fieldnames or ()), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{log}: not readable as a log of trials ({error}); choose another --out") from None
+    if header != COLUMNS:
+        raise InputError(f"{log}: has other columns than a log of trials; choose another --out")
+    return {line["trial"]: line for line in lines}
 
 
 def record(runs: list[Path], out: Path, data: Path) -> list[dict]:
     """Measures runs and writes the log anew, with the lines of other runs as they were.
 
     Raises:
-        InputError: a folder that is no run, data that are missing, a log that cannot be written.
+        InputError: a folder that is no run, data that are missing, a log that is foreign or cannot be written.
     """
-    lines = {}
-    if out.is_file():
-        with out.open(newline="") as file:
-            lines = {line["trial"]: line for line in csv.DictReader(file)}
+    lines = read(out)
     for run in runs:
         lines[run.name] = trial(run, data)
         temporary = out.with_name(f".{out.name}")
         try:
             with temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(lines[run.name]), lineterminator="\n")
+                writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(lines.values())
             temporary.replace(out)
         except OSError as error:
+            temporary.unlink(missing_ok=True)
             raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
     return list(lines.values())
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dpsims import config
+from dpsims import config, limits
 from dpsims.config import PRESETS, Config, from_dict, load, override, preset
 from dpsims.errors import InputError
 
@@ -32,13 +32,33 @@ def test_override_changes_one_field_and_its_type():
         ("trian.steps=3", "unknown field"),
         ("train.steps", "section.field=value"),
         ("train.steps=1.5", "'1.5' .* not of type int"),
-        ("train.steps=0", "greater than 0"),
+        ("train.steps=0", "0 must lie between 1 and"),
         ("train.bf16=1", "not of type bool"),
         ("train.betas=a,b", "not of type float"),
         ("loss.class_weights=foo", "not one of inverse, sqrt"),
         ("data.height=60", "multiples of 16"),
         ("train.batch_size=3", "not a multiple"),
-        ("discriminator.channels=1,2", "six numbers"),
+        ("discriminator.channels=1,2", "has 2 numbers, needs 6"),
+        ("discriminator.channels=0,1,1,1,1,1", "0 must lie between 1 and 4096"),
+        ("generator.channels=", "has 0 numbers, needs 2 to 11"),
+        ("generator.channels=16,100000", "100000 must lie between"),
+        ("train.betas=0.5", "has 1 numbers, needs 2"),
+        ("train.betas=0,1", "1.0 must lie between"),
+        ("train.betas=nan,0.9", "no finite number"),
+        ("train.lr_generator=inf", "no finite number"),
+        ("train.lr_discriminator=1e400", "no finite number"),
+        ("loss.lambda_contrastive=1e39", "must lie between 0 and 1e"),
+        ("loss.lambda_diversity=-10", "must lie between"),
+        ("loss.focal_gamma=-5", "must lie between"),
+        ("train.clip_norm=0", "must lie between"),
+        ("train.decay_from=5", "must lie between 0 and 1"),
+        ("train.warmup_steps=-1", "must lie between"),
+        ("discriminator.shrinkage=-1", "must lie between 0 and 1"),
+        ("discriminator.noise_max=-1", "must lie between"),
+        ("discriminator.noise_beta=2", "must lie between 0 and 1"),
+        ("discriminator.statistics_images=0", "must lie between 1"),
+        ("generator.noise_sharpness=50", "must lie between"),
+        ("discriminator.finest_stride=3", "not one of 1, 2, 4"),
         ("train.noises_per_map=1", "at least 2"),
     ],
 )
@@ -89,3 +109,19 @@ def test_every_field_says_what_it_is():
         ):
             line = next(x for x in source.splitlines() if x.startswith(f"    {field.name}: "))
             assert "#" in line or field.name == "seed", f"{section.name}.{field.name} has no comment"
+
+
+def test_every_number_has_a_range():
+    flat = {f"{s}.{k}": v for s, part in Config().to_dict().items() for k, v in part.items()}
+    numbers = {k for k, v in flat.items() if isinstance(v, (int, float, tuple)) and not isinstance(v, bool)}
+    assert numbers == set(limits.RANGES) | {"discriminator.finest_stride"}
+
+
+def test_a_bad_value_in_a_file_names_the_file(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"train": {"steps": None}}))
+    with pytest.raises(InputError, match=rf"^{path}: train.steps: None"):
+        load(path)
+    path.write_text(json.dumps({"train": {"clip_norm": 0}}))
+    with pytest.raises(InputError, match=rf"^{path}: train.clip_norm: 0.0"):
+        load(path)
