@@ -189,7 +189,9 @@ def _sentence(results: dict[str, Any], first: str, other: str, measure: str, x: 
     c = comparison(results, other, measure, x, first)
     name, sign = MEASURES[measure]
     names = [results["arms"][arm]["name"] for arm in (first, other)]
-    at = f"After {c['where']:.0f} steps" if x == "step" else f"After {_short(c['where'])} s ({CLOCKS[x]}, interpolated)"
+    at = f"After {c['where']:.0f} steps"
+    if x != "step":
+        at = f"After {_short(c['where'])} s of {'CPU time' if x == 'cpu_seconds' else 'time'}"
     d = c["difference"]
     text = (
         f"{at}, “{names[0]}” has the {'lower' if sign < 0 else 'higher'} {name} than “{names[1]}” on {c['better']} of "

@@ -7,6 +7,7 @@ How that is measured here is our default: pixels of all images are the samples, 
 B batch, C channels, H and W height and width, L levels.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,3 +72,26 @@ def channel_correlation(features: Tensor) -> Tensor:
     correlation = (covariance / (scale[:, None] * scale)).nan_to_num(0.0, 0.0, 0.0)
     correlation.fill_diagonal_(1.0)
     return correlation
+
+
+def principal_colours(features: Tensor) -> np.ndarray:
+    """The three strongest directions of a level, which say most of what it says, as red, green and blue.
+
+    Args:
+        features: (B, C, H, W), C >= 3.
+
+    Returns:
+        (B, H, W, 3) uint8; each colour runs from the 1st to the 99th percentile of its direction over all images.
+
+    Raises:
+        InputError: fewer than three channels.
+    """
+    if features.shape[1] < 3:
+        raise InputError(f"features of shape {tuple(features.shape)}: three channels are needed for three colours")
+    vectors = torch.linalg.eigh(channel_covariance(features))[1].flip(1)[:, :3]  # (C, 3), strongest first
+    heaviest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    shown = torch.einsum("bchw,cd->bhwd", features.detach().double(), vectors * heaviest.sign())  # a sign that is fixed
+    low, high = torch.quantile(shown.flatten(0, 2)[:: max(1, shown[..., 0].numel() // 100_000)],
+                               torch.tensor([0.01, 0.99], dtype=torch.float64), dim=0)  # fmt: skip
+    scaled = (shown - low) / (high - low).clamp_min(1e-12)
+    return (255 * scaled.clamp(0, 1)).round().byte().cpu().numpy()
