@@ -139,9 +139,8 @@ def _text(s: Spread) -> str:
 
 
 def _short(value: float) -> str:
-    """Three significant digits before the point, two decimals at most: 138, 0.48, -3.1."""
-    size = abs(value)
-    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 1 else f"{value:.2f}"
+    """Two significant digits or the whole part, whichever is longer: 138, 12, 3.1, 0.48, -0.0042."""
+    return f"{value:.0f}" if abs(value) >= 9.95 else f"{value:#.2g}"
 
 
 def comparison(results: dict[str, Any], other: str, measure: str, x: str, first: str = "pretrained") -> dict[str, Any]:
@@ -176,7 +175,8 @@ def findings(results: dict[str, Any], first: str = "pretrained") -> list[str]:
     if first not in results["arms"]:
         return [f"The study has no arm {first!r}: the claim was not tried."]
     said = [f"{results['arms'][d['arm']]['name']}, seed {d['seed']}, died: {d['reason']}." for d in results["died"]]
-    if len({(row["arm"], row["seed"]) for row in results["rows"]}) == len(results["died"]):
+    lost = {(run["arm"], run["seed"]) for run in results["died"]}
+    if {(row["arm"], row["seed"]) for row in results["rows"]} <= lost:
         return [*said, "No run lived to its end: nothing can be compared."]
     for other in (arm for arm in results["arms"] if arm != first):
         for x in ("step", results["clock"]):

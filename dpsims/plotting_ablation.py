@@ -35,7 +35,7 @@ def eigenvalue_spectra(
         len(spectra), len(strides), figsize=(2.45 * len(strides), 2.3 * len(spectra) + 0.5), sharex=True, sharey=True,
         squeeze=False,
     )  # fmt: skip
-    for row, (network, stages) in zip(axes, spectra.items(), strict=True):
+    for r, (row, (network, stages)) in enumerate(zip(axes, spectra.items(), strict=True)):
         for level, (panel, stride) in enumerate(zip(row, strides, strict=True)):
             panel.axhline(1, color="#777", lw=0.8, ls=":")
             for (stage, levels), colour in zip(stages.items(), CYCLE, strict=False):
@@ -43,10 +43,11 @@ def eigenvalue_spectra(
                 values = values * len(values)
                 rank = np.linspace(0, 100, len(values))
                 panel.plot(rank, np.where(values < floor, np.nan, values), color=colour, lw=1.6, label=stage)
-            panel.set(yscale="log", ylim=(floor, None))
+            panel.set_yscale("log")
             panel.yaxis.set_minor_formatter("")
-            panel.set_title(f"stride {stride}, {len(values)} channels" if row is axes[0] else "", fontsize=10)
+            panel.set_title("" if r else f"stride {stride}, {len(values)} channels", fontsize=10)
         row[0].set_ylabel(f"{network}\neigenvalue / mean")
+    axes[0, 0].set_ylim(bottom=floor)  # of all panels
     for panel in axes[-1]:
         panel.set_xlabel("rank, %")
     handles, names = axes[0, 0].get_legend_handles_labels()
@@ -65,10 +66,10 @@ def correlation_grid(matrices: Mapping[str, Mapping[str, np.ndarray]]) -> Figure
     figure, axes = plt.subplots(
         len(matrices), columns, squeeze=False, figsize=(2.4 * columns + 0.9, 2.35 * len(matrices) + 0.3)
     )
-    for row, (network, stages) in zip(axes, matrices.items(), strict=True):
+    for r, (row, (network, stages)) in enumerate(zip(axes, matrices.items(), strict=True)):
         for panel, (stage, matrix) in zip(row, stages.items(), strict=True):
             shown = panel.imshow(np.abs(matrix), vmin=0, vmax=1, cmap="magma_r", interpolation="nearest")
-            panel.set(title=stage if row is axes[0] else "", xticks=[], yticks=[])
+            panel.set(title="" if r else stage, xticks=[], yticks=[])
             panel.grid(visible=False)
         row[0].set_ylabel(f"{network}\nchannel")
     for panel in axes[-1]:
@@ -139,8 +140,8 @@ def seed_pairs(results: Mapping[str, Any], values: Mapping[str, Mapping[str, Map
             panel.plot([i - 0.22, i + 0.22], [mean, mean], color=colour, lw=2, zorder=2)
         panel.set_title(name + (f"\n{BETTER[sign]}" if sign else "\n"), fontsize=10)
         panel.set(xticks=[], xlim=(-0.5, len(arms) - 0.5))
-        panel.set_ylim(bottom=0)
-        panel.margins(y=0.1)
+        top = max((v for by_seed in by_arm.values() for v in by_seed.values() if v == v), default=1.0)
+        panel.set_ylim(0, 1.12 * top or 1.0)
     _arm_legend(figure, results)
     return figure
 
