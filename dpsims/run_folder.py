@@ -30,6 +30,7 @@ COLUMNS = (
     "step", "loss_d_real", "loss_d_fake", "loss_g_pixel", "loss_g_contrastive", "loss_g_diversity", "fakes_found",
     "gap", "sigma", "lr_generator", "grad_generator", "grad_discriminator", "grad_pixel", "grad_contrastive",
     "grad_diversity", "saturated_1", "saturated_2", "saturated_4", "saturated_8", "saturated_16", "saturated_32",
+    "cpu_seconds",  # process CPU time of the steps so far, over all resumes: the one column that no seed determines
 )  # fmt: skip
 
 
@@ -74,26 +75,33 @@ class RunFolder:
                 writer.writerow(COLUMNS)
             writer.writerow([step] + [f"{row[name]:.9g}" if name in row else "" for name in COLUMNS[1:]])
 
-    def save(self, trainer: "Trainer", step: int, seconds: float) -> None:
-        """Writes checkpoint `step`, then removes all but the newest two."""
+    def save(self, trainer: "Trainer", step: int, seconds: float, cpu_seconds: float, keep: int = KEEP) -> None:
+        """Writes checkpoint `step`, then removes all but the newest `keep`."""
 
         def write(folder: Path) -> None:
             facts = checkpoint.provenance(
                 step=step, steps=self.config.train.steps, seed=self.config.train.seed, seconds=round(seconds, 1),
+                cpu_seconds=round(cpu_seconds, 3),
                 data={k: trainer.data.index.get(k) for k in ("dataset", "height", "width", "seed", "sha256")},
             )  # fmt: skip
             save_file(checkpoint.without_backbone(trainer.generator), folder / "generator_live.safetensors")
-            torch.save(trainer.state() | {"step": step, "seconds": seconds}, folder / "training_state.pt")
+            counters = {"step": step, "seconds": seconds, "cpu_seconds": cpu_seconds}
+            torch.save(trainer.state() | counters, folder / "training_state.pt")
             checkpoint.save_model(folder, self.config, trainer.ema, trainer.discriminator, facts)
 
         checkpoint.write_folder(self.out / "checkpoints" / f"step_{step:07d}", write)
-        for old in checkpoint.checkpoints(self.out)[:-KEEP]:
+        for old in checkpoint.checkpoints(self.out)[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def restore(self, trainer: "Trainer") -> tuple[int, float]:
-        """Brings the newest checkpoint back, if there is one; returns (steps done, seconds spent), (0, 0.0) without."""
+    def restore(self, trainer: "Trainer") -> tuple[int, float, float]:
+        """Brings the newest checkpoint back, if there is one.
+
+        Returns:
+            Steps done, seconds spent, process CPU seconds spent in steps (from 0 for a run that did not count them);
+            zeros without a checkpoint.
+        """
         found = checkpoint.checkpoints(self.out)
-        step, seconds = 0, 0.0
+        step, seconds, cpu_seconds = 0, 0.0, 0.0
         if found:
             folder = found[-1]
             checkpoint.load_weights(trainer.ema, folder / "generator.safetensors")
@@ -102,27 +110,30 @@ class RunFolder:
             try:
                 state = torch.load(folder / "training_state.pt", map_location=trainer.device, weights_only=True)
                 trainer.load_state(state)
-                step, seconds = state["step"], state["seconds"]
+                step, seconds, cpu_seconds = state["step"], state["seconds"], state.get("cpu_seconds", 0.0)
             except Exception as error:  # the readers raise many kinds; all of them mean that the file is not usable
                 raise InputError(
                     f"{folder / 'training_state.pt'}: not usable ({type(error).__name__}); delete {folder} to go on "
                     "from the checkpoint before it"
                 ) from error
         self._cut_log(step)
-        return step, seconds
+        return step, seconds, cpu_seconds
 
     def _cut_log(self, step: int) -> None:
-        """Drops the rows of steps that will run again."""
+        """Drops the rows of steps that will run again; the log of an older version gets the columns it lacks, empty."""
         path = self.out / "metrics.csv"
         if not path.exists():
             return
         with path.open(newline="") as file:
             rows = list(csv.reader(file))
         # a row torn by a crash is of a step that runs again, and it is the last
-        kept = rows[:1] + [r for r in rows[1:] if len(r) == len(COLUMNS) and r[0].isdigit() and int(r[0]) < step]
+        head = rows[0] if rows else list(COLUMNS)
+        kept = [r for r in rows[1:] if len(r) == len(head) and r[0].isdigit() and int(r[0]) < step]
         temporary = path.with_name(".metrics.csv.tmp")
         with temporary.open("w", newline="") as file:
-            csv.writer(file).writerows(kept)
+            writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(dict(zip(head, row, strict=True)) for row in kept)
         os.replace(temporary, path)
 
     def sample(self, generator: nn.Module, data: PreparedData, step: int) -> None:
@@ -181,4 +192,4 @@ def read_metrics(run: str | Path) -> dict[str, list[float]]:
         raise InputError(f"{path}: no such file; is this folder a dpsims run?")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {name: [float(row[name] or "nan") for row in rows] for name in COLUMNS}
+    return {name: [float(row.get(name) or "nan") for row in rows] for name in COLUMNS}

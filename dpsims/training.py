@@ -30,7 +30,7 @@ from dpsims.data.prepare import PreparedData, ensure_scenes, load_prepared
 from dpsims.errors import InputError
 from dpsims.models.patch_head import LEVELS, PatchHead
 from dpsims.optimisation import gradient_norm, learning_rate_factor, update_ema
-from dpsims.run_folder import RunFolder, stop_signals
+from dpsims.run_folder import KEEP, RunFolder, stop_signals
 from dpsims.synthesis import build_discriminator, build_generator
 
 DEAD_FAKES, DEAD_GRADIENT = 0.99, 0.02  # D finds this share of the fakes while G's gradient norm is below that
@@ -272,7 +272,7 @@ def prepared_data(config: Config) -> PreparedData:
     return data
 
 
-def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = True) -> FitResult:
+def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = True, keep: int = KEEP) -> FitResult:
     """Trains a DP-SIMS.
 
     Args:
@@ -281,6 +281,7 @@ def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = 
         resume: go on from the newest checkpoint in `out`, exactly as if nothing had happened; starts afresh where there
             is none. Without it a folder that holds a run is refused.
         progress: show a bar with the time left.
+        keep: checkpoints kept, the newest ones.
 
     Returns:
         Where the training stands; after Ctrl-C or SIGTERM it is saved but not finished.
@@ -292,24 +293,26 @@ def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = 
     data = prepared_data(config)
     trainer = Trainer(config, data)  # first: what is wrong with the configuration shows before a folder is made
     run = RunFolder(Path(out), config, resume)
-    done, seconds = run.restore(trainer)
+    done, seconds, cpu_seconds = run.restore(trainer)
     if done == 0:
         trainer.fit_conditioning(progress)
     t, begin = config.train, time.monotonic() - seconds
     bar = tqdm(total=t.steps, initial=done, desc=f"training {run.out.name}", unit="step", disable=not progress)
     with stop_signals() as asked_to_stop, bar:
         for step in range(done, t.steps):
+            before = time.process_time()
             log = trainer.step(step, measure=step % t.grad_norm_every == 0)
+            cpu_seconds += time.process_time() - before
             done = step + 1
             if step % t.log_every == 0:
-                row = {key: float(value) for key, value in log.items()}
+                row = {key: float(value) for key, value in log.items()} | {"cpu_seconds": cpu_seconds}
                 run.log(step, row)
                 bar.set_postfix_str(f"D finds {row['fakes_found']:.0%} of fakes, gradient {row['grad_generator']:.2g}")
                 _stop_if_hopeless(trainer, step, row)
             bar.update()
             stop = asked_to_stop.is_set()
             if done % t.checkpoint_every == 0 or done == t.steps or stop:
-                run.save(trainer, done, time.monotonic() - begin)
+                run.save(trainer, done, time.monotonic() - begin, cpu_seconds, keep)
             if done % t.sample_every == 0 or done == t.steps:
                 run.sample(trainer.ema, data, done)
             if stop:

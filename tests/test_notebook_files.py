@@ -16,7 +16,9 @@ from dpsims.reproduce import COLLECTIONS, SCALARS, plan
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PRESETS = sorted((ROOT / "notebooks/presets").glob("*.yml"))
-PAPER_ORDER = ("01_data_preparation", "03_training", "04_evaluation", "05_label_map_explorer")
+PAPER_ORDER = (
+    "01_data_preparation", "02_backbone_ablations", "03_training", "04_evaluation", "05_label_map_explorer",
+)  # fmt: skip
 FORBIDDEN = {  # what nbval cannot compare, or readers cannot use (notebook, reason)
     r";\s*$": "a trailing semicolon hides nothing under nbval; end with plt.show()",
     r"\bclear_output\b": "nbval does not see it",
