@@ -361,6 +361,9 @@ def test_reference_rows_are_kept(data, evaluator, tmp_path, monkeypatch):
     first = reference_rows(data, evaluator, progress=False, max_maps=4, diversity_maps=1, samples_per_map=2)
     monkeypatch.setattr(protocol, "rows_for", lambda *arguments: pytest.fail("drawn again"))
     assert reference_rows(data, evaluator, progress=False, max_maps=4, diversity_maps=1, samples_per_map=2) == first
+    monkeypatch.setattr(protocol, "FORMAT", protocol.FORMAT + 1)
+    with pytest.raises(pytest.fail.Exception, match="drawn again"):  # rows of another format are not taken
+        reference_rows(data, evaluator, progress=False, max_maps=4, diversity_maps=1, samples_per_map=2)
 
 
 def test_a_checkpoint_is_measured_into_one_json_file(folder, data, tmp_path, monkeypatch):
