@@ -16,11 +16,10 @@ from typing import Any
 from dpsims import checkpoint as checkpoints
 from dpsims.data.prepare import PreparedData, load_prepared
 from dpsims.errors import InputError
-from dpsims.evaluation import intervals, rebalancing
+from dpsims.evaluation import intervals, rebalancing, texture
 from dpsims.evaluation.measuring import Bench, Protocol
 from dpsims.evaluation.references import Reference, Synthesise, rows_for
 from dpsims.evaluation.segmenter import load_evaluator
-from dpsims.evaluation.texture import TextureFeatures, kinship
 from dpsims.evaluation.unet import Segmenter
 from dpsims.paths import CACHE, EVALUATORS
 
@@ -158,7 +157,7 @@ def evaluate_checkpoint(
         "protocol": describe(data, evaluator, Protocol(**settings)),
         "evaluator": evaluator.quality,
         "checkpoint": str(checkpoint),
-        "texture_shares": kinship(generator.config),
+        "texture_shares": texture.kinship(generator.config),
         "generator": row,
         "references": rows,
         "seconds": {"generator": round(drawn - started, 1), "references": round(time.perf_counter() - drawn, 1)},
@@ -190,7 +189,7 @@ def describe(data: PreparedData, evaluator: Segmenter, protocol: Protocol) -> di
             "sha256": hashlib.sha256(json.dumps(index["sha256"], sort_keys=True).encode()).hexdigest(),
         },
         "evaluator": {"sha256": evaluator.sha256, "num_features": evaluator.num_features},
-        "texture": TextureFeatures().describe(),
+        "texture": texture.describe(),
     }
 
 

@@ -39,7 +39,6 @@ class TextureFeatures:
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.network = Backbone(NAME, strides=STRIDES).to(self.device, memory_format=torch.channels_last)
-        self.num_features = 2 * sum(self.network.channels)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -47,10 +46,10 @@ class TextureFeatures:
         x = from_bytes(images.to(self.device)).contiguous(memory_format=torch.channels_last)
         return torch.cat([pool(level) for level in self.network(x)], dim=1).cpu()
 
-    def describe(self) -> dict:
-        """Name, weights and levels, for the protocol."""
-        weights = sha256(BACKBONES / NAME / "weights.safetensors")
-        return {"name": NAME, "sha256": weights, "strides": list(STRIDES), "num_features": self.num_features}
+
+def describe() -> dict:
+    """Name, weights and levels, for the protocol."""
+    return {"name": NAME, "sha256": sha256(BACKBONES / NAME / "weights.safetensors"), "strides": list(STRIDES)}
 
 
 class Standardiser:
