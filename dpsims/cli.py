@@ -201,16 +201,17 @@ def evaluate(
     data: Annotated[Path, Option(help="Prepared data set whose held-out split is the reference.")],
     out: Annotated[Path, Option(help="JSON file for the figures.")],
 ) -> None:
-    """Measure a checkpoint: Frechet distance, mIoU and diversity, beside reference rows on the same scale.
+    """Measure a checkpoint: Frechet distances, mIoU and diversity, beside reference rows on the same scale.
 
-    Distances come from the shipped evaluation network, not from Inception: compare them within this project only.
+    Distances come from shipped networks, not from Inception: compare them within this project only. The re-balanced
+    one gives the moods that are drawn their real shares, so it tells poor images from lost moods.
     """
+    from dpsims.evaluation import report
     from dpsims.evaluation.protocol import evaluate_checkpoint
 
     result = evaluate_checkpoint(checkpoint, data, out=out)
-    print(f"{'':28}{'distance':>10}{'mIoU':>8}{'diversity L1':>14}")
-    for name, row in {"generated": result["generator"], **(result["references"] or {})}.items():
-        print(f"{name:28}{row['frechet']:10.2f}{row['miou']:8.3f}{row['diversity_l1']:14.3f}")
+    print(report.plain(report.cells({"generated": result["generator"], **(result["references"] or {})})))
+    print(f"[low, high]: interval of {result['protocol']['intervals']['level']:.0%} over label maps")
 
 
 @app.command()

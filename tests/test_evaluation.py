@@ -4,18 +4,23 @@ import itertools
 import json
 import sys
 from types import ModuleType
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from torch import nn
+from torchmetrics.image.fid import FrechetInceptionDistance
 
+from dpsims import config
 from dpsims.data import scenes
 from dpsims.data.prepare import load_prepared, prepare_scenes
 from dpsims.errors import InputError
 from dpsims.evaluation import diversity, protocol
-from dpsims.evaluation.frechet import FrechetDistance
-from dpsims.evaluation.protocol import evaluate, evaluate_checkpoint, reference_rows, sample_seed
+from dpsims.evaluation.frechet import effective_size, frechet_distance, moments
+from dpsims.evaluation.measuring import sample_seed
+from dpsims.evaluation.protocol import evaluate, evaluate_checkpoint, reference_rows
 from dpsims.evaluation.references import (
     Lookup,
     blurred,
@@ -114,20 +119,41 @@ def test_frechet_distance_equals_the_formula():
     real, fake = draw.normal(size=(60, 8)), 1.5 * draw.normal(size=(40, 8)) @ draw.normal(size=(8, 8)) + 0.5
     a, b = np.cov(real.T), np.cov(fake.T)
     expected = ((real.mean(0) - fake.mean(0)) ** 2).sum() + np.trace(a + b - 2 * root(root(a) @ b @ root(a)))
-    distance = FrechetDistance(torch.from_numpy(real).float())
-    assert distance(torch.from_numpy(fake).float()) == pytest.approx(expected, rel=1e-4)
-    assert distance(torch.from_numpy(real).float()) == pytest.approx(0, abs=1e-4)
-    assert distance(torch.from_numpy(fake).float()) == pytest.approx(
-        expected, rel=1e-4
-    )  # nothing is left of the others
-    assert distance(torch.from_numpy(real + 2.0).float()) == pytest.approx(8 * 2.0**2, rel=1e-4)
+    of_real, of_fake = moments(torch.from_numpy(real)), moments(torch.from_numpy(fake))
+    assert frechet_distance(of_real, of_fake) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(of_fake, of_real) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(of_real, of_real) == pytest.approx(0, abs=1e-9)
+    shifted = moments(torch.from_numpy(real + 2.0).float())
+    assert frechet_distance(of_real, shifted) == pytest.approx(8 * 2.0**2, rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [70, 12])  # more images than features, and fewer
+def test_frechet_distance_equals_that_of_torchmetrics(count):
+    draw = torch.Generator().manual_seed(2)
+    real, fake = (torch.randn(count, 16, generator=draw) * s + s for s in (1.0, 1.7))
+    given = nn.Identity()
+    given.num_features = 16
+    metric = FrechetInceptionDistance(given).set_dtype(torch.float64)
+    metric.update(real.double(), real=True)
+    metric.update(fake.double(), real=False)
+    assert frechet_distance(moments(real), moments(fake)) == pytest.approx(float(metric.compute()), rel=1e-5)
+
+
+def test_weights_count_like_copies():
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(3)).double()
+    weights = torch.arange(30).double() % 3  # a third is left out
+    found = moments(x, 7 * weights)
+    np.testing.assert_allclose(found.mean, np.average(x, axis=0, weights=weights))
+    np.testing.assert_allclose(found.root.T @ found.root, np.cov(x.T, aweights=weights), atol=1e-12)
+    assert effective_size(torch.ones(5)) == 5 and effective_size(torch.tensor([1.0, 1.0, 0.0])) == 2
 
 
 def test_frechet_distance_refuses_other_shapes():
-    with pytest.raises(ValueError, match="N >= 2"):
-        FrechetDistance(torch.zeros(1, 4))
-    with pytest.raises(ValueError, match=r"\(N,4\)"):
-        FrechetDistance(torch.rand(5, 4))(torch.rand(5, 3))
+    for features, weights in ((torch.zeros(1, 4), None), (torch.zeros(9, 4), torch.eye(9)[0]), (torch.zeros(3), None)):
+        with pytest.raises(ValueError, match="N >= 2"):
+            moments(features, weights)
+    with pytest.raises(ValueError, match="4 features against 3"):
+        frechet_distance(moments(torch.rand(5, 4)), moments(torch.rand(5, 3)))
 
 
 # --- diversity
@@ -250,9 +276,12 @@ def test_real_images_score_nothing_but_the_limits_of_the_network(rows, data):
 
 
 def test_rows_fall_in_the_order_they_must(rows):
-    distance = {name: row["frechet"] for name, row in rows.items()}
-    assert distance["real"] < distance["blur_3x3"] < distance["class_mean"]
-    assert distance["class_mood_mean"] < distance["class_mean"]
+    for key in ("frechet", "frechet_texture"):
+        distance = {name: row[key] for name, row in rows.items()}
+        assert distance["real"] < distance["blur_3x3"] < distance["class_mean"]
+        assert distance["class_mood_mean"] < distance["class_mean"]
+    assert protocol.diversity_ratio(rows["class_mean"], rows) == 0
+    assert protocol.diversity_ratio(rows["real"], {}) is None
     assert rows["class_mean"]["diversity_l1"] == 0 < rows["redrawn"]["diversity_l1"]
     assert rows["redrawn"]["moods_per_six"] > 2
     assert rows["one_mood"]["mood_shares"]["day"] > 0.8
@@ -281,7 +310,7 @@ def test_images_are_quantised_before_any_metric(data, evaluator, rows):
     row = evaluate(
         lambda labels, seeds: real(labels, seeds) + 0.003, data, evaluator=evaluator, progress=False, **SMALL
     )
-    assert row == {name: value for name, value in rows["real"].items() if name != "meaning"}
+    assert row == {name: value for name, value in rows["real"].items() if name not in ("meaning", "diversity_ratio")}
 
 
 def test_redrawing_keeps_the_layout_and_changes_the_mood(data):
@@ -308,6 +337,7 @@ def test_data_without_moods_has_no_mood_figures(data, evaluator):
 
     row = evaluate(same_image(data), Bare(), evaluator=evaluator, progress=False, **SMALL)
     assert row["mood_shares"] is None and row["moods_per_six"] is None and row["miou"] > 0.5
+    assert row["frechet_rebalanced"] is None and row["frechet_texture"] == pytest.approx(0, abs=1e-6)
     assert "class_mood_mean" not in {row.name for row in rows_for(Bare(), 12)}
 
 
@@ -331,13 +361,17 @@ def test_reference_rows_are_kept(data, evaluator, tmp_path, monkeypatch):
     first = reference_rows(data, evaluator, progress=False, max_maps=4, diversity_maps=1, samples_per_map=2)
     monkeypatch.setattr(protocol, "rows_for", lambda *arguments: pytest.fail("drawn again"))
     assert reference_rows(data, evaluator, progress=False, max_maps=4, diversity_maps=1, samples_per_map=2) == first
+    monkeypatch.setattr(protocol, "FORMAT", protocol.FORMAT + 1)
+    with pytest.raises(pytest.fail.Exception, match="drawn again"):  # rows of another format are not taken
+        reference_rows(data, evaluator, progress=False, max_maps=4, diversity_maps=1, samples_per_map=2)
 
 
 def test_a_checkpoint_is_measured_into_one_json_file(folder, data, tmp_path, monkeypatch):
     monkeypatch.setattr(protocol, "CACHE", tmp_path / "cache")
     stub = ModuleType("dpsims.synthesis")
     draw = colour_by_class_and_mood(data)
-    stub.load_generator = lambda path, device: lambda labels, seed: draw(labels, seed)
+    generator = Mock(side_effect=lambda labels, seed: draw(labels, seed), config=config.preset("tiny"))
+    stub.load_generator = lambda path, device: generator
     monkeypatch.setitem(sys.modules, "dpsims.synthesis", stub)
     out = tmp_path / "deep" / "result.json"
     result = evaluate_checkpoint(
@@ -346,5 +380,12 @@ def test_a_checkpoint_is_measured_into_one_json_file(folder, data, tmp_path, mon
     assert json.loads(out.read_text()) == result
     assert result["generator"] == {k: v for k, v in result["references"]["class_mood_mean"].items() if k != "meaning"}
     assert result["protocol"]["maps"] == 4 and len(result["protocol"]["evaluator"]["sha256"]) == 64
+    assert result["format"] == result["protocol"]["format"] == protocol.FORMAT == 2
+    assert result["protocol"]["texture"]["name"] == "texture_resnet10t_b"
+    assert result["evaluator"]["mood_accuracy"] >= 0.97 and result["evaluator"]["images"] == 500
+    assert "at most" in result["texture_shares"]
+    known = result["references"]["redrawn"]["diversity_l1"]
+    assert result["generator"]["diversity_ratio"] == pytest.approx(result["generator"]["diversity_l1"] / known)
+    assert result["references"]["redrawn"]["diversity_ratio"] == 1
     with pytest.raises(InputError, match="a folder"):
         evaluate_checkpoint("checkpoint", folder, tmp_path, progress=False)

@@ -13,14 +13,15 @@ import matplotlib.pyplot as plt
 from dpsims import plotting
 from dpsims.labels import label_space
 from dpsims.notebook import cell, output_folder, palette_png, save_metrics, table
+from dpsims.plotting_rows import distance_dots
 from dpsims.run_folder import COLUMNS
 
 SPACE = label_space("scenes")
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
 ROWS = {
-    "real": {"frechet": 0.0, "miou": 0.9},
-    "generator": {"frechet": 120.0, "miou": 0.5},
+    "real": {"frechet": 0.0, "frechet_interval": [0.0, 0.0], "miou": 0.9},
+    "generator": {"frechet": 120.0, "frechet_interval": [90.0, 160.0], "miou": 0.5},
     "other": {"frechet": 1.5, "miou": None},
 }
 METRICS = {name: [float(i) for i in range(5)] for name in COLUMNS} | {"grad_contrastive": [float("nan")] * 5}
@@ -37,6 +38,7 @@ FIGURES = {
     "focal_curves": lambda: plotting.focal_curves([0, 2], (0.5, 0.2), lambda p, gamma: -((1 - p) ** gamma) * np.log(p)),
     "training_curves": lambda: plotting.training_curves(METRICS),
     "reference_lines": lambda: plotting.reference_lines(ROWS, ["generator"], {"frechet": "distance", "miou": "mIoU"}),
+    "distance_dots": lambda: distance_dots(ROWS, ["generator"], {"frechet": "distance", "miou": "mIoU"}),
 }
 
 
@@ -82,6 +84,14 @@ def test_reference_lines_show_values_and_skip_missing_ones():
     figure = FIGURES["reference_lines"]()
     assert [t.get_text() for t in figure.axes[0].texts] == ["0", "120", "1.5"]
     assert [t.get_text() for t in figure.axes[1].texts] == ["0.9", "0.5"]
+
+
+def test_distance_dots_show_intervals_and_what_a_logarithm_lacks():
+    panel, other = FIGURES["distance_dots"]().axes
+    assert panel.get_xscale() == "log" and [t.get_text() for t in panel.texts] == ["0"]
+    drawn = [line.get_xdata().tolist() for line in panel.lines]
+    assert drawn == [[90.0, 160.0], [120.0], [1.5]]
+    assert len(other.lines) == 2 and not other.texts, "a missing value is left out, and so is a missing interval"
 
 
 def test_table_and_cells():

@@ -1,6 +1,6 @@
 """The evaluation protocol: one way to measure a generator and the reference rows, and everything that fixes it.
 
-All label maps of "val" (or the first of them) are drawn once; these images give the Fréchet distance to the real
+All label maps of "val" (or the first of them) are drawn once; these images give the Fréchet distances to the real
 images of the same maps, the segmentation scores and the shares of moods. The first maps are drawn several times for
 diversity. Every image is turned to 8 bits before anything is measured, and everything is measured in float32 or better.
 Sample i of map j has the seed of `sample_seed`. Standing: default of this project (`unet.py` says why).
@@ -10,62 +10,20 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
-from tqdm.auto import tqdm
 
 from dpsims import checkpoint as checkpoints
 from dpsims.data.prepare import PreparedData, load_prepared
 from dpsims.errors import InputError
-from dpsims.evaluation import diversity
-from dpsims.evaluation.frechet import FrechetDistance
+from dpsims.evaluation import intervals, rebalancing, texture
+from dpsims.evaluation.measuring import Bench, Protocol
 from dpsims.evaluation.references import Reference, Synthesise, rows_for
-from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.segmenter import load_evaluator
-from dpsims.evaluation.unet import Segmenter, to_bytes
-from dpsims.labels import label_space
+from dpsims.evaluation.unet import Segmenter
 from dpsims.paths import CACHE, EVALUATORS
 
-FORMAT = 1
-MAX_SAMPLES = 1000  # a map; `sample_seed` gives each map so many seeds of its own
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How much is drawn. Two results compare only where this, the data and the evaluation network are the same."""
-
-    max_maps: int | None = None  # the first so many maps of "val"; None: all
-    samples_per_map: int = 6  # draws of each map that diversity is measured on
-    diversity_maps: int = 50  # the first so many maps, for diversity
-    seed: int = 0  # of all draws; see `sample_seed`
-    batch_size: int = 32  # maps at once; changes nothing but speed and memory
-
-    def __post_init__(self) -> None:
-        lowest = {"max_maps": 4, "samples_per_map": 2, "diversity_maps": 1, "seed": 0, "batch_size": 1}
-        for name, bound in lowest.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
-                raise InputError(f"evaluation: {name} is {value}; give at least {bound}")
-        if self.samples_per_map > MAX_SAMPLES:
-            raise InputError(f"evaluation: samples_per_map is {self.samples_per_map}; give at most {MAX_SAMPLES}")
-
-    def count(self, data: PreparedData) -> int:
-        """Number of maps of `data` that are drawn."""
-        available = len(data.split("val").labels)
-        if available < 4:  # two halves of two: the least that has a covariance
-            raise InputError(f"the data set has {available} held-out image(s); prepare it with at least 4 (--n-val)")
-        return available if self.max_maps is None else min(self.max_maps, available)
-
-
-def sample_seed(seed: int, map_index: int, draw: int) -> int:
-    """Seed of draw number `draw` (< 1000) of map `map_index` (< 1,000,000) in an evaluation with `seed`: all differ."""
-    return (seed * 1_000_000 + map_index) * MAX_SAMPLES + draw
+FORMAT = 2  # 1 had one distance and no intervals
 
 
 def evaluate(
@@ -87,10 +45,15 @@ def evaluate(
 
     Returns:
         frechet: distance to the real images of the same maps, >= 0, one image a map; lower is better.
+        frechet_texture: the same in features that know nothing of scenes; `texture.py` says what they share.
+        frechet_rebalanced: `frechet` with the moods that are drawn given their real shares, see `rebalancing.py`;
+        rebalanced_moods: these; rebalanced_images: effective numbers of real and generated images it rests on.
         miou, pixel_accuracy: in [0,1], over the whole set; iou: by class name, None for an absent class.
         diversity_l1: mean pairwise L1 in [0,1] of samples of one map, mean over maps.
+        <name>_interval: [low, high] of 90 % for the three distances, miou and diversity_l1, see `intervals.py`; None
+        where there are too few maps (four for a distance, two for the others).
         mood_shares: by mood, of one image a map; moods_per_six: distinct moods in six draws of a map (None when fewer
-        than six are drawn). Both None for data without moods.
+        than six are drawn). These and the re-balanced figures are None for data without moods.
         num_images, num_maps_diversity: how many maps the figures rest on.
 
     Raises:
@@ -100,13 +63,13 @@ def evaluate(
     protocol = Protocol(**settings)
     maps = range(protocol.count(data))
     row = Reference("generated", "what was given", synthesise, maps, against=maps)
-    return _Bench(data, evaluator, protocol).measure(row, progress)
+    return Bench(data, evaluator, protocol).measure(row, progress)
 
 
 def reference_rows(
     data: PreparedData, evaluator: Segmenter, *, cache: bool = True, progress: bool = True, **settings: Any
 ) -> dict[str, dict]:
-    """The results of `evaluate` for every row of `references.py`, by name, each with its `meaning`.
+    """The results of `evaluate` for every row of `references.py`, by name, with `meaning` and `diversity_ratio`.
 
     They cost more than a generator's row, so they are kept under `CACHE/references`, by a hash of the protocol, the
     data, the evaluation network and the source of this package.
@@ -122,14 +85,26 @@ def reference_rows(
     file = CACHE / "references" / f"{hashlib.sha256(described.encode() + sources).hexdigest()[:24]}.json"
     if cache and file.is_file():
         return json.loads(file.read_text(encoding="utf-8"))
-    bench = _Bench(data, evaluator, protocol)
+    bench = Bench(data, evaluator, protocol)
     rows = {
         row.name: {"meaning": row.meaning, **bench.measure(row, progress)}
         for row in rows_for(data, protocol.count(data))
     }
+    for row in rows.values():
+        row["diversity_ratio"] = diversity_ratio(row, rows)
     if cache:
         _write(file, rows)
     return rows
+
+
+def diversity_ratio(row: dict, references: dict[str, dict]) -> float | None:
+    """`diversity_l1` of a row over that of row "redrawn", which samples the known distribution: 1 is as it should be.
+
+    Returns:
+        None where there is no such row (data other than Scenes) or its diversity is 0.
+    """
+    known = references.get("redrawn", {}).get("diversity_l1")
+    return row["diversity_l1"] / known if known else None
 
 
 def evaluate_checkpoint(
@@ -156,12 +131,14 @@ def evaluate_checkpoint(
         settings: fields of `Protocol`.
 
     Returns:
-        What was written: format, protocol, checkpoint, generator, references (None if not asked for), seconds.
+        What was written: format; protocol; evaluator: how good it is on held-out real images, from its provenance;
+        checkpoint; texture_shares: what its training shares with the texture features; generator, with
+        `diversity_ratio` where there are references; references (None if not asked for); seconds.
 
     Raises:
         InputError: anything missing, foreign or not matching; `out` cannot be written (found before measuring).
     """
-    from dpsims.synthesis import load_generator  # only here: measuring anything else needs no models
+    from dpsims.synthesis import load_generator  # only here: measuring anything else needs no generator
 
     if out is not None:
         _check_writable(Path(out))
@@ -172,12 +149,17 @@ def evaluate_checkpoint(
         lambda labels, seeds: generator(labels, seed=seeds), data, evaluator=evaluator, progress=progress, **settings
     )
     drawn = time.perf_counter()
+    rows = reference_rows(data, evaluator, progress=progress, **settings) if references else None
+    if rows is not None:
+        row["diversity_ratio"] = diversity_ratio(row, rows)
     result = {
         "format": FORMAT,
         "protocol": describe(data, evaluator, Protocol(**settings)),
+        "evaluator": evaluator.quality,
         "checkpoint": str(checkpoint),
+        "texture_shares": texture.kinship(generator.config),
         "generator": row,
-        "references": reference_rows(data, evaluator, progress=progress, **settings) if references else None,
+        "references": rows,
         "seconds": {"generator": round(drawn - started, 1), "references": round(time.perf_counter() - drawn, 1)},
     }
     if out is not None:
@@ -189,6 +171,7 @@ def describe(data: PreparedData, evaluator: Segmenter, protocol: Protocol) -> di
     """All that must be equal for two results to be comparable, as plain JSON values."""
     index = data.index
     return {
+        "format": FORMAT,  # rows of another format have other figures: not to be compared, nor taken from the cache
         "split": "val",
         "maps": protocol.count(data),
         "samples_per_map": protocol.samples_per_map,
@@ -196,6 +179,8 @@ def describe(data: PreparedData, evaluator: Segmenter, protocol: Protocol) -> di
         "seed": protocol.seed,
         "sample_seed": "(seed * 1000000 + map) * 1000 + draw",
         "distance": "draw 0 of every map against the real images of the same maps",
+        "rebalanced": f"moods of {rebalancing.LEAST_SHARE:.1%} or more of the generated images, at their real shares",
+        "intervals": {"level": intervals.LEVEL, "halves": intervals.HALVES, "method": "centred half-sampling of maps"},
         "quantisation": "uint8",
         "height": index["height"],
         "width": index["width"],
@@ -204,99 +189,8 @@ def describe(data: PreparedData, evaluator: Segmenter, protocol: Protocol) -> di
             "sha256": hashlib.sha256(json.dumps(index["sha256"], sort_keys=True).encode()).hexdigest(),
         },
         "evaluator": {"sha256": evaluator.sha256, "num_features": evaluator.num_features},
+        "texture": texture.describe(),
     }
-
-
-class _Bench:
-    """Holds what all rows share: the data, the network and the features of the real images."""
-
-    def __init__(self, data: PreparedData, evaluator: Segmenter, protocol: Protocol) -> None:
-        self.data, self.evaluator, self.protocol = data, evaluator, protocol
-        self.names = label_space(data.index["dataset"]).names[1:]
-        if evaluator.num_classes != data.index["num_classes"]:
-            raise InputError(
-                f"the evaluation network knows {evaluator.num_classes} classes and the data set "
-                f"{data.index['dataset']} has {data.index['num_classes']}; name one that was trained for it"
-            )
-        images = data.split("val").images[: protocol.count(data)]
-        chunks = range(0, len(images), protocol.batch_size)
-        self.real_features = torch.cat(
-            [evaluator.judge(_channels_first(images[i : i + protocol.batch_size])).features.cpu() for i in chunks]
-        )
-
-    def measure(self, row: Reference, progress: bool) -> dict:
-        """The figures of one row; see `evaluate`."""
-        labels = self.data.split(row.split).labels[row.maps.start : row.maps.stop]
-        score, features, moods = SegmentationScore(self.evaluator.num_classes), [], []
-        diverse = min(self.protocol.diversity_maps, len(labels))
-        first_draws: list[Tensor] = []
-        size, draws = self.protocol.batch_size, self.protocol.samples_per_map
-        bar = tqdm(total=len(labels) + diverse * (draws - 1), desc=row.name, unit="image", disable=not progress)
-        with bar:
-            for first in range(0, len(labels), size):
-                chunk = torch.from_numpy(labels[first : first + size].astype(np.int64))
-                images = self._draw(row, chunk, [(first + i, 0) for i in range(len(chunk))])
-                judged = self.evaluator.judge(images)
-                score.update(judged.classes.argmax(1).cpu(), chunk)
-                features.append(judged.features.cpu())
-                moods.append(judged.moods.argmax(1).cpu())
-                first_draws.append(images[: max(0, diverse - first)])
-                bar.update(len(chunk))
-            spread = self._spread(row, labels, torch.cat(first_draws), torch.cat(moods), bar)
-        result = score.result()
-        has_moods = self.data.split(row.split).moods is not None
-        return {
-            "frechet": FrechetDistance(self.real_features[row.against.start : row.against.stop])(torch.cat(features)),
-            "miou": result["miou"],
-            "pixel_accuracy": result["pixel_accuracy"],
-            "iou": dict(zip(self.names, result["iou"], strict=True)),
-            "diversity_l1": spread[0],
-            "mood_shares": diversity.mood_shares(torch.cat(moods), self.evaluator.moods) if has_moods else None,
-            "moods_per_six": spread[1] if has_moods else None,
-            "num_images": len(labels),
-            "num_maps_diversity": diverse,
-        }
-
-    def _spread(
-        self, row: Reference, labels: np.ndarray, first_draws: Tensor, first_moods: Tensor, bar: tqdm
-    ) -> tuple[float, float | None]:
-        """Mean pairwise L1 and distinct moods in six draws, over the maps of `first_draws` (S,3,H,W)."""
-        distances, distinct = [], []
-        for j, image in enumerate(first_draws):
-            keys = [(j, draw) for draw in range(1, self.protocol.samples_per_map)]
-            more = []
-            for some in _batches(keys, self.protocol.batch_size):
-                chunk = torch.from_numpy(labels[j].astype(np.int64)).expand(len(some), -1, -1)
-                more.append(self._draw(row, chunk, some))
-                bar.update(len(some))
-            drawn = torch.cat(more)
-            distances.append(diversity.pairwise_l1(torch.cat([image[None], drawn])))
-            moods = torch.cat([first_moods[j : j + 1], self.evaluator.judge(drawn).moods.argmax(1).cpu()])
-            distinct.append(diversity.distinct_in_draws(moods))
-        known = [d for d in distinct if d is not None]
-        return float(np.mean(distances)), float(np.mean(known)) if known else None
-
-    @torch.inference_mode()
-    def _draw(self, row: Reference, labels: Tensor, keys: list[tuple[int, int]]) -> Tensor:
-        """Images (B,3,H,W) uint8 on the CPU of labels (B,H,W); keys: (map, draw) of each."""
-        images = row.synthesise(labels, [sample_seed(self.protocol.seed, j, draw) for j, draw in keys])
-        expected = (len(labels), 3, *labels.shape[1:])
-        if tuple(images.shape) != expected:
-            raise ValueError(
-                f"{row.name}: images of shape {tuple(images.shape)} for {len(labels)} maps, not {expected}"
-            )
-        if not bool(torch.isfinite(images).all()):
-            raise ValueError(f"{row.name}: images with values that are not finite; nothing can be measured")
-        return to_bytes(images).cpu()
-
-
-def _batches(items: list, size: int) -> Iterator[list]:
-    for first in range(0, len(items), size):
-        yield items[first : first + size]
-
-
-def _channels_first(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # a copy: torch wants no read-only memory map
 
 
 def _check_writable(file: Path) -> None:

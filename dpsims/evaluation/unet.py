@@ -73,6 +73,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.num_classes, self.moods, self.height, self.width, self.widths = num_classes, moods, height, width, widths
         self.sha256 = ""  # of the weights file, set by `load_evaluator`
+        self.quality: dict[str, float] = {}  # on held-out real images, set by `load_evaluator`
         self.down = nn.ModuleList(
             ConvBlock(inputs, outputs, depth=2) for inputs, outputs in zip((3, *widths[:-1]), widths, strict=True)
         )

@@ -1,0 +1,116 @@
+"""The figures of one row, and their intervals, from what the networks saw in its images.
+
+N images, F and T features of the two networks, K classes, D maps that were drawn several times.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from dpsims.evaluation import diversity
+from dpsims.evaluation.frechet import effective_size, frechet_distance, moments
+from dpsims.evaluation.intervals import FEWEST, halves, interval
+from dpsims.evaluation.rebalancing import Rebalanced, rebalance
+from dpsims.evaluation.segmentation import SegmentationScore, class_iou
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the networks say of the N images of a set."""
+
+    features: Tensor  # (N,F) of the evaluation network, standardised
+    texture: Tensor  # (N,T) of the texture-world network, standardised
+    moods: Tensor  # (N,) predicted
+
+    def part(self, which: range) -> "Seen":
+        """Of some images alone."""
+        keep = slice(which.start, which.stop)
+        return Seen(self.features[keep], self.texture[keep], self.moods[keep])
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What several draws of the same map differ by."""
+
+    l1: list[float]  # of each of D maps
+    distinct: list[float | None]  # moods in six draws
+
+
+def realism(real: Seen, generated: Seen, moods: Sequence[str] | None, progress: bool = False) -> dict:
+    """The three Fréchet distances with their intervals, and what the re-balanced one rests on.
+
+    Args:
+        real, generated: the two sets; of the same length, image i of one belongs to image i of the other.
+        moods: names; None: the data have none, and nothing is re-balanced.
+        progress: show a bar where it takes longer than five seconds.
+
+    Returns:
+        `frechet`, `frechet_texture`, `frechet_rebalanced`, each with `<name>_interval`, `rebalanced_moods`, and
+        `rebalanced_images`: effective numbers of real and generated images. None where moods are not to be had.
+    """
+    balance = None if moods is None else rebalance(real.moods, generated.moods, moods)
+    fewest = min(len(real.moods), len(generated.moods))
+    # the same permutations for the same count: images of one map stay together
+    pairs = list(zip(halves(len(real.moods)), halves(len(generated.moods)), strict=True)) if fewest >= FEWEST else []
+    found: dict = {}
+    with tqdm(total=3 * len(pairs), desc="intervals", unit="half", delay=5, leave=False, disable=not progress) as bar:
+        for name, of_real, of_generated, weights in (
+            ("frechet", real.features, generated.features, None),
+            ("frechet_texture", real.texture, generated.texture, None),
+            ("frechet_rebalanced", real.features, generated.features, balance),
+        ):
+            if name == "frechet_rebalanced" and balance is None:
+                found |= {name: None, f"{name}_interval": None}
+                continue
+            distance = _distance(of_real, of_generated, weights)
+            found[name] = value = distance(np.arange(len(of_real)), np.arange(len(of_generated)))
+            on_halves = []
+            for half_of_real, half_of_generated in pairs:
+                on_halves.append(distance(half_of_real, half_of_generated))
+                bar.update()
+            found[f"{name}_interval"] = interval(value, on_halves)
+    sizes = [round(effective_size(w), 1) for w in (balance.real, balance.generated)] if balance else None
+    return found | {"rebalanced_moods": balance.moods if balance else None, "rebalanced_images": sizes}
+
+
+def _distance(real: Tensor, generated: Tensor, weights: Rebalanced | None) -> Callable[[np.ndarray, np.ndarray], float]:
+    """The distance between some of the real and some of the generated images; NaN where too few of them count."""
+    of_real = torch.ones(len(real)) if weights is None else weights.real
+    of_generated = torch.ones(len(generated)) if weights is None else weights.generated
+
+    def distance(some_real: np.ndarray, some_generated: np.ndarray) -> float:
+        i, j = torch.from_numpy(some_real), torch.from_numpy(some_generated)
+        if min(effective_size(of_real[i]), effective_size(of_generated[j])) < 2 - 1e-9:
+            return float("nan")
+        return frechet_distance(moments(real[i], of_real[i]), moments(generated[j], of_generated[j]))
+
+    return distance
+
+
+def fidelity(score: SegmentationScore, names: Sequence[str]) -> dict:
+    """`miou` with its interval, `pixel_accuracy`, `iou` by class name."""
+    result, counts = score.result(), score.counts
+    on_halves = [float(class_iou(counts[half].sum(0)).nanmean()) for half in halves(len(counts))]
+    return {
+        "miou": result["miou"],
+        "miou_interval": interval(result["miou"], on_halves, highest=1.0),
+        "pixel_accuracy": result["pixel_accuracy"],
+        "iou": dict(zip(names, result["iou"], strict=True)),
+    }
+
+
+def coverage(draws: Draws, predicted: Tensor, moods: Sequence[str] | None) -> dict:
+    """`diversity_l1` with its interval, `mood_shares` and `moods_per_six` (None without moods)."""
+    l1 = np.array(draws.l1)
+    known = [d for d in draws.distinct if d is not None]
+    on_halves = [l1[half].mean() for half in halves(len(l1))] if len(l1) > 1 else []
+    return {
+        "diversity_l1": float(l1.mean()),
+        "diversity_l1_interval": interval(float(l1.mean()), on_halves, highest=1.0),
+        "mood_shares": diversity.mood_shares(predicted, moods) if moods else None,
+        "moods_per_six": float(np.mean(known)) if known and moods else None,
+    }

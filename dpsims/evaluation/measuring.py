@@ -1,0 +1,156 @@
+"""Draws the images of one row, shows them to the networks, and hands what they saw to `figures.py`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from dpsims.data.prepare import PreparedData
+from dpsims.errors import InputError
+from dpsims.evaluation import diversity
+from dpsims.evaluation.figures import Draws, Seen, coverage, fidelity, realism
+from dpsims.evaluation.references import Reference
+from dpsims.evaluation.segmentation import SegmentationScore
+from dpsims.evaluation.texture import Standardiser, TextureFeatures
+from dpsims.evaluation.unet import Segmenter, to_bytes
+from dpsims.labels import label_space
+
+MAX_SAMPLES = 1000  # a map; `sample_seed` gives each map so many seeds of its own
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How much is drawn. Two results compare only where this, the data and the evaluation network are the same."""
+
+    max_maps: int | None = None  # the first so many maps of "val"; None: all
+    samples_per_map: int = 6  # draws of each map that diversity is measured on
+    diversity_maps: int = 50  # the first so many maps, for diversity
+    seed: int = 0  # of all draws; see `sample_seed`
+    batch_size: int = 32  # maps at once; changes nothing but speed and memory
+
+    def __post_init__(self) -> None:
+        lowest = {"max_maps": 4, "samples_per_map": 2, "diversity_maps": 1, "seed": 0, "batch_size": 1}
+        for name, bound in lowest.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise InputError(f"evaluation: {name} is {value}; give at least {bound}")
+        if self.samples_per_map > MAX_SAMPLES:
+            raise InputError(f"evaluation: samples_per_map is {self.samples_per_map}; give at most {MAX_SAMPLES}")
+
+    def count(self, data: PreparedData) -> int:
+        """Number of maps of `data` that are drawn."""
+        available = len(data.split("val").labels)
+        if available < 4:  # two halves of two: the least that has a covariance
+            raise InputError(f"the data set has {available} held-out image(s); prepare it with at least 4 (--n-val)")
+        return available if self.max_maps is None else min(self.max_maps, available)
+
+
+def sample_seed(seed: int, map_index: int, draw: int) -> int:
+    """Seed of draw number `draw` (< 1000) of map `map_index` (< 1,000,000) in an evaluation with `seed`: all differ."""
+    return (seed * 1_000_000 + map_index) * MAX_SAMPLES + draw
+
+
+class Bench:
+    """Holds what all rows share: the data, the two networks and what they see in the real images.
+
+    Args:
+        data: prepared data; split "val" is what is compared with.
+        evaluator: from `load_evaluator`, trained at the size of the data.
+        protocol: how much is drawn.
+
+    Raises:
+        InputError: an evaluation network of another size or other classes.
+    """
+
+    def __init__(self, data: PreparedData, evaluator: Segmenter, protocol: Protocol) -> None:
+        self.data, self.evaluator, self.protocol = data, evaluator, protocol
+        self.names = label_space(data.index["dataset"]).names[1:]
+        if evaluator.num_classes != data.index["num_classes"]:
+            raise InputError(
+                f"the evaluation network knows {evaluator.num_classes} classes and the data set "
+                f"{data.index['dataset']} has {data.index['num_classes']}; name one that was trained for it"
+            )
+        self.texture = TextureFeatures(evaluator.feature_mean.device)
+        images = data.split("val").images[: protocol.count(data)]
+        chunks = [_channels_first(images[some.start : some.stop]) for some in _batches(range(len(images)), protocol)]
+        judged = [evaluator.judge(chunk) for chunk in chunks]
+        raw = torch.cat([self.texture(chunk) for chunk in chunks])
+        self.standardise = Standardiser(raw)
+        self.real = Seen(
+            torch.cat([j.features.cpu() for j in judged]),
+            self.standardise(raw),
+            torch.cat([j.moods.argmax(1).cpu() for j in judged]),
+        )
+
+    def measure(self, row: Reference, progress: bool) -> dict:
+        """The figures of one row; see `protocol.evaluate`."""
+        labels = self.data.split(row.split).labels[row.maps.start : row.maps.stop]
+        diverse, draws = min(self.protocol.diversity_maps, len(labels)), self.protocol.samples_per_map
+        bar = tqdm(total=len(labels) + diverse * (draws - 1), desc=row.name, unit="image", disable=not progress)
+        with bar:
+            score, seen, first_draws = self._first_draws(row, labels, bar)
+            spread = self._spread(row, labels, first_draws[:diverse], seen.moods, bar)
+        moods = self.evaluator.moods if self.data.split(row.split).moods is not None else None
+        return {
+            **realism(self.real.part(row.against), seen, moods, progress),
+            **fidelity(score, self.names),
+            **coverage(spread, seen.moods, moods),
+            "num_images": len(labels),
+            "num_maps_diversity": diverse,
+        }
+
+    def _first_draws(self, row: Reference, labels: np.ndarray, bar: tqdm) -> tuple[SegmentationScore, Seen, Tensor]:
+        """One image of every map: its pixels scored, what the networks see, and the first images themselves."""
+        score, features, texture, moods = SegmentationScore(self.evaluator.num_classes), [], [], []
+        kept: list[Tensor] = []
+        for some in _batches(range(len(labels)), self.protocol):
+            chunk = torch.from_numpy(labels[some.start : some.stop].astype(np.int64))
+            images = self._draw(row, chunk, [(j, 0) for j in some])
+            judged = self.evaluator.judge(images)
+            score.update(judged.classes.argmax(1).cpu(), chunk)
+            features.append(judged.features.cpu())
+            texture.append(self.standardise(self.texture(images)))
+            moods.append(judged.moods.argmax(1).cpu())
+            kept.append(images[: max(0, self.protocol.diversity_maps - some.start)])
+            bar.update(len(some))
+        return score, Seen(torch.cat(features), torch.cat(texture), torch.cat(moods)), torch.cat(kept)
+
+    def _spread(self, row: Reference, labels: np.ndarray, first_draws: Tensor, moods: Tensor, bar: tqdm) -> Draws:
+        """Draws the maps of `first_draws` (D,3,H,W) again and again; `moods` (N,) are those of the first draws."""
+        spread = Draws([], [])
+        for j, image in enumerate(first_draws):
+            more = []
+            for some in _batches(range(1, self.protocol.samples_per_map), self.protocol):
+                chunk = torch.from_numpy(labels[j].astype(np.int64)).expand(len(some), -1, -1)
+                more.append(self._draw(row, chunk, [(j, draw) for draw in some]))
+                bar.update(len(some))
+            drawn = torch.cat(more)
+            spread.l1.append(diversity.pairwise_l1(torch.cat([image[None], drawn])))
+            predicted = torch.cat([moods[j : j + 1], self.evaluator.judge(drawn).moods.argmax(1).cpu()])
+            spread.distinct.append(diversity.distinct_in_draws(predicted))
+        return spread
+
+    @torch.inference_mode()
+    def _draw(self, row: Reference, labels: Tensor, keys: list[tuple[int, int]]) -> Tensor:
+        """Images (B,3,H,W) uint8 on the CPU of labels (B,H,W); keys: (map, draw) of each."""
+        images = row.synthesise(labels, [sample_seed(self.protocol.seed, j, draw) for j, draw in keys])
+        expected = (len(labels), 3, *labels.shape[1:])
+        if tuple(images.shape) != expected:
+            raise ValueError(
+                f"{row.name}: images of shape {tuple(images.shape)} for {len(labels)} maps, not {expected}"
+            )
+        if not bool(torch.isfinite(images).all()):
+            raise ValueError(f"{row.name}: images with values that are not finite; nothing can be measured")
+        return to_bytes(images).cpu()
+
+
+def _batches(numbers: range, protocol: Protocol) -> Iterator[range]:
+    for first in range(0, len(numbers), protocol.batch_size):
+        yield numbers[first : first + protocol.batch_size]
+
+
+def _channels_first(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # a copy: torch wants no read-only memory map

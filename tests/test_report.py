@@ -1,0 +1,70 @@
+"""Tables of results: new figures where they are present, results of format 1 as they were."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from dpsims import readme
+from dpsims.cli import app
+from dpsims.evaluation import protocol, report
+from dpsims.paths import CHECKPOINTS
+
+OLD = {"frechet": 138.24, "miou": 0.4794, "diversity_l1": 0.196, "moods_per_six": 3.24, "mood_shares": {"day": 1.0}}
+NEW = {**OLD, "frechet_interval": [130.0, 145.04], "frechet_texture": 99.0, "frechet_rebalanced": None,
+       "diversity_ratio": 0.975}  # fmt: skip
+PROTOCOL = {"maps": 500, "height": 64, "width": 64, "intervals": {"level": 0.9}}
+RESULT = {
+    "protocol": PROTOCOL,
+    "generator": NEW,
+    "references": {"one_mood": {**NEW, "frechet_rebalanced": 12.3, "moods_per_six": None}},
+    "evaluator": {"miou": 0.886, "mood_accuracy": 1.0, "images": 500},
+    "texture_shares": "the kind of pre-training",
+}
+FACTS = {"step": 5000, "seed": 0, "seconds": 60, "hardware": "a CPU"}
+
+
+def test_a_column_for_every_figure_that_any_row_has():
+    assert report.cells({"generated": OLD}) == [
+        ["images", "distance", "mIoU", "diversity L1", "moods in six draws"],
+        ["generated", "138.2", "0.479", "0.196", "3.24"],
+    ]
+    head, ours, other = report.cells({"generated": NEW, **RESULT["references"]})
+    assert head[2:4] == ["texture distance", "re-balanced distance"]
+    assert ours[:4] == ["generated", "138.2 [130.0, 145.0]", "99.0", ""]
+    assert other[0] == "one mood" and other[3] == "12.3" and other[-1] == ""
+
+
+def test_both_layouts_of_a_table():
+    lines = [["images", "mIoU"], ["a", "0.5"]]
+    assert report.plain(lines) == "images  mIoU\na        0.5"
+    assert report.markdown(lines) == "| images | mIoU |\n|---|---|\n| a | 0.5 |"
+
+
+def test_readme_shows_new_figures_and_how_to_read_them():
+    text = readme.evaluation_table("mine", RESULT, FACTS)
+    assert "| **mine** | 138.2 [130.0, 145.0] | 99.0 |" in text
+    for said in ("interval of 90% over label maps", "share", "0.97 times", "mIoU 0.886", "100.0% of the moods"):
+        assert said in text
+
+
+def test_readme_still_reads_results_of_format_1():
+    old = {"format": 1, "protocol": PROTOCOL, "generator": OLD, "references": {"real": OLD}}
+    text = readme.evaluation_table("mine", old, FACTS)
+    assert "| real | 138.2 | 0.479 |" in text and "texture" not in text and "In brackets" not in text
+
+
+@pytest.mark.parametrize("file", sorted(CHECKPOINTS.glob("*/evaluation.json")), ids=lambda file: file.parent.name)
+def test_what_is_shipped_can_be_shown(file):
+    provenance = json.loads((file.parent / "provenance.json").read_text())
+    text = readme.evaluation_table(file.parent.name, json.loads(file.read_text()), provenance)
+    assert f"| **{file.parent.name}** |" in text
+
+
+def test_the_command_prints_the_table(monkeypatch, tmp_path):
+    monkeypatch.setattr(protocol, "evaluate_checkpoint", lambda checkpoint, data, out: RESULT)
+    said = CliRunner().invoke(app, f"evaluate --checkpoint a --data b --out {tmp_path / 'c.json'}".split())
+    assert said.exit_code == 0, said.output
+    head, ours, *_ = said.stdout.splitlines()
+    assert head.split("  ")[0] == "images" and "re-balanced distance" in head and "138.2 [130.0, 145.0]" in ours
+    assert "90% over label maps" in said.stdout
