@@ -4,11 +4,13 @@
 data/results/bench.json, made by `dpsims bench`; ``--check`` only tells whether README.md is up to date.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from dpsims.errors import InputError
 from dpsims.evaluation import report
 from dpsims.paths import CHECKPOINTS, DATA, ROOT
 
@@ -71,8 +73,14 @@ def results() -> str:
     """The whole block between the marks of README.md."""
     parts = []
     for file in sorted(CHECKPOINTS.glob("*/evaluation.json")):
-        provenance = json.loads((file.parent / "provenance.json").read_text())
-        parts.append(evaluation_table(file.parent.name, json.loads(file.read_text()), provenance))
+        try:
+            provenance = json.loads((file.parent / "provenance.json").read_text())
+            parts.append(evaluation_table(file.parent.name, json.loads(file.read_text()), provenance))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise InputError(
+                f"{file}: not usable, with provenance.json beside it ({why}); run dpsims evaluate"
+            ) from None
     bench = DATA / "results" / "bench.json"
     if bench.is_file():
         parts.append(bench_table(json.loads(bench.read_text())))
@@ -81,16 +89,27 @@ def results() -> str:
 
 def updated(text: str) -> str:
     """README text with its results block made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise InputError(f"README.md: lacks {BEGIN} or, after it, {END}; put both marks where the results belong")
     return f"{before}{BEGIN}\n{results()}\n{END}{after}"
 
 
 def main(arguments: list[str], readme: Path = ROOT / "README.md") -> int:
-    """Updates README.md, or with ``--check`` returns 1 where it is out of date."""
-    text = readme.read_text()
-    new = updated(text)
-    if "--check" in arguments:
+    """Updates README.md, or with ``--check`` returns 1 where it is out of date; 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m dpsims.readme", description="Write the results into README.md.")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit code 1 where README.md is out of date"
+    )
+    check = parser.parse_args(arguments).check
+    try:
+        text = readme.read_text()
+        new = updated(text)
+    except (InputError, OSError) as error:
+        print(f"dpsims: {error}", file=sys.stderr)
+        return 2
+    if check:
         return int(new != text)
     readme.write_text(new)
     return 0

@@ -1,12 +1,14 @@
 """The benchmark measures, and README.md holds what the files say."""
 
 import json
+import shutil
 
 import pytest
 
 from dpsims import readme
 from dpsims.bench import bench
 from dpsims.errors import InputError
+from dpsims.paths import CHECKPOINTS
 
 
 def test_bench_measures_what_it_says(tmp_path):
@@ -35,3 +37,32 @@ def test_readme_results_come_from_the_files(tmp_path, monkeypatch):
     monkeypatch.setattr(readme, "CHECKPOINTS", tmp_path)
     monkeypatch.setattr(readme, "DATA", tmp_path)
     assert readme.results() == ""
+
+
+def test_readme_without_marks_is_left_alone(tmp_path, capsys):
+    for text in ("no marks\n", f"a\n{readme.BEGIN}\nb\n", f"{readme.END}\n{readme.BEGIN}\nb\n"):
+        file = tmp_path / "README.md"
+        file.write_text(text)
+        assert readme.main([], file) == 2 and file.read_text() == text
+        assert capsys.readouterr().err.count("\n") == 1
+    for arguments in (["--chek"], ["now"]):
+        with pytest.raises(SystemExit):
+            readme.main(arguments, file)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+def test_a_damaged_evaluation_is_named(tmp_path, monkeypatch, content):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "evaluation.json").write_text(content)
+    (tmp_path / "one" / "provenance.json").write_text("{}")
+    monkeypatch.setattr(readme, "CHECKPOINTS", tmp_path)
+    with pytest.raises(InputError, match="evaluation.json: not usable"):
+        readme.results()
+
+
+def test_an_evaluation_without_references_is_enough(tmp_path, monkeypatch):
+    shutil.copytree(CHECKPOINTS / "scenes-64", tmp_path / "one")
+    file = tmp_path / "one" / "evaluation.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"references": None}))
+    monkeypatch.setattr(readme, "CHECKPOINTS", tmp_path)
+    assert "**one**" in readme.results() and "redrawn |" not in readme.results()

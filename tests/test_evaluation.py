@@ -1,7 +1,9 @@
 """The measuring instruments themselves: hand-computed values, self-tests on real images, determinism, bad input."""
 
+import dataclasses
 import itertools
 import json
+import shutil
 import sys
 from types import ModuleType
 from unittest.mock import Mock
@@ -33,7 +35,7 @@ from dpsims.evaluation.references import (
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.segmenter import load_evaluator, train_evaluator
 from dpsims.evaluation.unet import from_bytes, to_bytes
-from dpsims.paths import EVALUATORS
+from dpsims.paths import CHECKPOINTS, EVALUATORS
 
 SMALL = {"diversity_maps": 2, "samples_per_map": 6, "batch_size": 5}
 
@@ -387,5 +389,49 @@ def test_a_checkpoint_is_measured_into_one_json_file(folder, data, tmp_path, mon
     known = result["references"]["redrawn"]["diversity_l1"]
     assert result["generator"]["diversity_ratio"] == pytest.approx(result["generator"]["diversity_l1"] / known)
     assert result["references"]["redrawn"]["diversity_ratio"] == 1
-    with pytest.raises(InputError, match="a folder"):
+    with pytest.raises(InputError, match="no regular file"):
         evaluate_checkpoint("checkpoint", folder, tmp_path, progress=False)
+
+
+def test_a_bad_checkpoint_leaves_no_folder(folder, tmp_path):
+    with pytest.raises(InputError, match="checkpoint"):
+        evaluate_checkpoint(tmp_path / "none", folder, tmp_path / "deep" / "result.json", progress=False)
+    assert not (tmp_path / "deep").exists()
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file" / "result.json", tmp_path / ("x" * 300)):
+        with pytest.raises(InputError, match="cannot be written"):
+            evaluate_checkpoint(tmp_path / "none", folder, out, progress=False)
+
+
+def test_a_damaged_cache_is_measured_anew(data, evaluator, tmp_path, monkeypatch):
+    monkeypatch.setattr(protocol, "CACHE", tmp_path)
+    small = {"max_maps": 4, "diversity_maps": 1, "samples_per_map": 2, "progress": False}
+    rows = reference_rows(data, evaluator, **small)
+    (file,) = (tmp_path / "references").iterdir()
+    for damage in ("", "nope", "[]", "{}", '{"real": {}}'):
+        file.write_text(damage)
+        assert reference_rows(data, evaluator, **small) == rows
+        assert json.loads(file.read_text()) == rows
+
+
+def test_changed_data_are_not_measured(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    images = np.load(copy / "val" / "images.npy")
+    np.save(copy / "val" / "images.npy", images // 4)
+    with pytest.raises(InputError, match="images.npy: missing or changed"):
+        evaluate_checkpoint(CHECKPOINTS / "scenes-64", copy, progress=False)
+
+
+def test_one_training_image_is_enough(evaluator, tmp_path):
+    few = load_prepared(prepare_scenes(tmp_path / "few", size=64, n=1, n_val=4, progress=False))
+    assert "train" not in [row.name for row in rows_for(few, 4)]
+    result = reference_rows(few, evaluator, cache=False, progress=False, diversity_maps=1, samples_per_map=2)
+    assert result["real"]["frechet"] < 1e-3
+
+
+def test_scenes_of_another_seed_are_named(data):
+    wrong = dataclasses.replace(data, index=data.index | {"seed": 77})
+    labels = torch.from_numpy(np.array(data.split("val").labels[:2]).astype(np.int64))
+    with pytest.raises(InputError, match="holds other label maps than Scenes of seed 77"):
+        redrawn(wrong)(labels, [0, 1])

@@ -83,8 +83,8 @@ def reference_rows(
     described = json.dumps(describe(data, evaluator, protocol), sort_keys=True)
     sources = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
     file = CACHE / "references" / f"{hashlib.sha256(described.encode() + sources).hexdigest()[:24]}.json"
-    if cache and file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))
+    if cache and (known := _cached(file)):
+        return known
     bench = Bench(data, evaluator, protocol)
     rows = {
         row.name: {"meaning": row.meaning, **bench.measure(row, progress)}
@@ -95,6 +95,16 @@ def reference_rows(
     if cache:
         _write(file, rows)
     return rows
+
+
+def _cached(file: Path) -> dict[str, dict]:
+    """Rows from the cache; none where the file is missing or damaged, so that they are measured anew."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    whole = isinstance(rows, dict) and all(isinstance(row, dict) and "frechet" in row for row in rows.values())
+    return rows if whole else {}
 
 
 def diversity_ratio(row: dict, references: dict[str, dict]) -> float | None:
@@ -143,6 +153,7 @@ def evaluate_checkpoint(
     if out is not None:
         _check_writable(Path(out))
     data, evaluator = load_prepared(data_path), load_evaluator(evaluator_path, device)
+    data.verify(progress=progress)  # results and cached rows carry the hash of the data: it must be theirs
     generator = load_generator(checkpoint, device=device)
     started = time.perf_counter()
     row = evaluate(
@@ -194,11 +205,12 @@ def describe(data: PreparedData, evaluator: Segmenter, protocol: Protocol) -> di
 
 
 def _check_writable(file: Path) -> None:
-    if file.is_dir():
-        raise InputError(f"{file}: a folder; --out names the JSON file to write")
+    """Raises InputError unless `file` could be written, and makes nothing: a bad checkpoint must leave no folder."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        probe = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        if file.exists() and not file.is_file():
+            raise InputError(f"{file}: no regular file; --out names the JSON file to write")
+        folder = next(folder for folder in file.absolute().parents if folder.exists())
+        probe = folder / f".{file.name}.{os.getpid()}.tmp"
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -207,4 +219,8 @@ def _check_writable(file: Path) -> None:
 
 def _write(file: Path, content: dict) -> None:
     _check_writable(file)
-    checkpoints.write_json(file, content)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        checkpoints.write_json(file, content)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror}); give another --out") from error

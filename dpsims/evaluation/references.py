@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from dpsims.data import scenes
 from dpsims.data.prepare import PreparedData
+from dpsims.errors import InputError
 
 Synthesise = Callable[[Tensor, list[int]], Tensor]  # labels (B,H,W) int64, a seed per map -> (B,3,H,W) in [-1,1]
 ONE_MOOD = "day"
@@ -133,8 +134,8 @@ def redrawn(data: PreparedData, mood: str | None = None) -> Synthesise:
         moods = draw_moods(seeds) if mood is None else np.full(len(seeds), scenes.MOODS.index(mood))
         batch = scenes.render(places, size, seed=index["seed"], split="val", moods=moods)
         if not np.array_equal(batch.labels, labels.cpu().numpy()):
-            raise RuntimeError(
-                "scenes.render no longer draws the label maps of this prepared data set; prepare it anew"
+            raise InputError(
+                f"{data.path}: holds other label maps than Scenes of seed {index['seed']} draws; prepare it anew"
             )
         return to_floats(batch.images)
 
@@ -152,7 +153,7 @@ def rows_for(data: PreparedData, count: int) -> list[Reference]:
     if data.split("train").moods is not None:
         meaning = "every class in its mean training colour in a mood drawn by the seed"
         table.append(("class_mood_mean", meaning, colour_by_class_and_mood(data)))
-    if data.index["dataset"] == "scenes":
+    if data.index["dataset"] == "scenes" and isinstance(data.index.get("seed"), int):
         table += [
             ("redrawn", "the held-out maps drawn again in moods drawn by the seed: a perfect sampler", redrawn(data)),
             ("one_mood", f"the held-out maps drawn again, all in mood {ONE_MOOD}", redrawn(data, ONE_MOOD)),
@@ -161,8 +162,7 @@ def rows_for(data: PreparedData, count: int) -> list[Reference]:
     halves = "held-out images: the second half against the first"
     train = "training images on their own maps, against held-out images"
     train_maps = range(min(count, len(data.split("train").labels)))
-    return [
-        *rows,
-        Reference("real_halves", halves, same_image(data), range(half, 2 * half), range(half)),
-        Reference("train", train, same_image(data, "train"), train_maps, all_maps, split="train"),
-    ]
+    rows.append(Reference("real_halves", halves, same_image(data), range(half, 2 * half), range(half)))
+    if len(train_maps) >= 4:  # as many as `Protocol.count` asks of the held-out split: fewer have no covariance
+        rows.append(Reference("train", train, same_image(data, "train"), train_maps, all_maps, split="train"))
+    return rows
