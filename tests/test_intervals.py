@@ -12,13 +12,13 @@ from dpsims.evaluation import texture
 from dpsims.evaluation.figures import Draws, Seen, coverage, fidelity, realism
 from dpsims.evaluation.frechet import frechet_distance, moments
 from dpsims.evaluation.intervals import halves, interval
-from dpsims.evaluation.rebalancing import rebalance
+from dpsims.evaluation.rebalancing import counted_moods, mood_weights
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.segmenter import load_evaluator
 from dpsims.evaluation.texture import Standardiser, TextureFeatures, kinship
 
 MOODS = scenes.MOODS
-COUNT = 160  # maps; many enough that a fair sampler misses no mood
+COUNT = 120  # maps; many enough that a fair sampler misses no mood
 
 
 @pytest.fixture(scope="module")
@@ -133,23 +133,26 @@ def test_miou_and_diversity_have_intervals():
 
 def test_weights_by_hand():
     real, generated = torch.tensor([0, 0, 0, 1, 1, 2, 2]), torch.tensor([0, 0, 1, 1, 1, 1, 2])
-    found = rebalance(real, generated, "abc")
-    assert found.moods == ["a", "b"]  # one image of c is too few
-    assert found.real.tolist() == [1, 1, 1, 1, 1, 0, 0]
-    assert found.generated.tolist() == [1.5, 1.5, 0.5, 0.5, 0.5, 0.5, 0]
-    assert rebalance(real, torch.tensor([2]), "abc") is None
+    assert counted_moods(real, generated) == [0, 1]  # one image of 2 is too few
+    of_real, of_generated = mood_weights(real, generated, [0, 1])
+    assert of_real.tolist() == [1, 1, 1, 1, 1, 0, 0]
+    assert of_generated.tolist() == [1.5, 1.5, 0.5, 0.5, 0.5, 0.5, 0]
+    of_real, of_generated = mood_weights(real[3:], generated, [0, 1])  # a half without mood 0
+    assert of_real.tolist() == [1, 1, 0, 0] and of_generated.tolist() == [0, 0, 0.5, 0.5, 0.5, 0.5, 0]
+    assert counted_moods(real, torch.tensor([2])) == []
 
 
-@pytest.mark.parametrize(("count", "kept"), [(8, True), (7, False)])
+@pytest.mark.parametrize(("count", "kept"), [(8, [0, 1]), (7, [0])])
 def test_eight_of_five_hundred_are_enough(count, kept):
-    generated = torch.tensor([1] * count + [0] * (500 - count))
-    assert ("b" in rebalance(torch.tensor([0, 0, 1, 1]), generated, "ab").moods) is kept
+    assert counted_moods(torch.tensor([0, 0, 1, 1]), torch.tensor([1] * count + [0] * (500 - count))) == kept
 
 
 def test_rebalancing_changes_little_for_a_fair_sampler_and_forgives_lost_moods(rows):
     fair = rows["fair"]
     low, high = fair["frechet_interval"]
     assert max(low, 0.5 * fair["frechet"]) < fair["frechet_rebalanced"] < high  # what is left is the chance of shares
+    low, high = fair["frechet_rebalanced_interval"]
+    assert high - low < fair["frechet_interval"][1] - fair["frechet_interval"][0], "without it the interval is smaller"
     assert fair["rebalanced_moods"] == list(MOODS)
     for name, lost in (("never night", {"night"}), ("one mood", set(MOODS) - {"day"})):
         row = rows[name]

@@ -4,7 +4,7 @@ N images, F and T features of the two networks, K classes, D maps that were draw
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from dpsims.evaluation import diversity
 from dpsims.evaluation.frechet import effective_size, frechet_distance, moments
 from dpsims.evaluation.intervals import FEWEST, halves, interval
-from dpsims.evaluation.rebalancing import Rebalanced, rebalance
+from dpsims.evaluation.rebalancing import counted_moods, mood_weights
 from dpsims.evaluation.segmentation import SegmentationScore, class_iou
 
 
@@ -52,41 +52,53 @@ def realism(real: Seen, generated: Seen, moods: Sequence[str] | None, progress: 
         `frechet`, `frechet_texture`, `frechet_rebalanced`, each with `<name>_interval`, `rebalanced_moods`, and
         `rebalanced_images`: effective numbers of real and generated images. None where moods are not to be had.
     """
-    balance = None if moods is None else rebalance(real.moods, generated.moods, moods)
+    counted = None if moods is None else counted_moods(real.moods, generated.moods) or None
     fewest = min(len(real.moods), len(generated.moods))
     # the same permutations for the same count: images of one map stay together
     pairs = list(zip(halves(len(real.moods)), halves(len(generated.moods)), strict=True)) if fewest >= FEWEST else []
     found: dict = {}
     with tqdm(total=3 * len(pairs), desc="intervals", unit="half", delay=5, leave=False, disable=not progress) as bar:
-        for name, of_real, of_generated, weights in (
+        for name, of_real, of_generated, among in (
             ("frechet", real.features, generated.features, None),
             ("frechet_texture", real.texture, generated.texture, None),
-            ("frechet_rebalanced", real.features, generated.features, balance),
+            ("frechet_rebalanced", real.features, generated.features, counted),
         ):
-            if name == "frechet_rebalanced" and balance is None:
+            if name == "frechet_rebalanced" and counted is None:
                 found |= {name: None, f"{name}_interval": None}
                 continue
-            distance = _distance(of_real, of_generated, weights)
+            distance = _distance(replace(real, features=of_real), replace(generated, features=of_generated), among)
             found[name] = value = distance(np.arange(len(of_real)), np.arange(len(of_generated)))
             on_halves = []
             for half_of_real, half_of_generated in pairs:
                 on_halves.append(distance(half_of_real, half_of_generated))
                 bar.update()
             found[f"{name}_interval"] = interval(value, on_halves)
-    sizes = [round(effective_size(w), 1) for w in (balance.real, balance.generated)] if balance else None
-    return found | {"rebalanced_moods": balance.moods if balance else None, "rebalanced_images": sizes}
+    if moods is None or counted is None:
+        return found | {"rebalanced_moods": None, "rebalanced_images": None}
+    weights = mood_weights(real.moods, generated.moods, counted)
+    return found | {
+        "rebalanced_moods": [moods[i] for i in counted],
+        "rebalanced_images": [round(effective_size(w), 1) for w in weights],
+    }
 
 
-def _distance(real: Tensor, generated: Tensor, weights: Rebalanced | None) -> Callable[[np.ndarray, np.ndarray], float]:
-    """The distance between some of the real and some of the generated images; NaN where too few of them count."""
-    of_real = torch.ones(len(real)) if weights is None else weights.real
-    of_generated = torch.ones(len(generated)) if weights is None else weights.generated
+def _distance(real: Seen, generated: Seen, counted: Sequence[int] | None) -> Callable[[np.ndarray, np.ndarray], float]:
+    """The distance, in `features`, between some real and some generated images; NaN where too few of them count.
+
+    Args:
+        real, generated: the two sets.
+        counted: re-balance these moods, with weights from the images chosen; None: all images weigh the same.
+    """
 
     def distance(some_real: np.ndarray, some_generated: np.ndarray) -> float:
         i, j = torch.from_numpy(some_real), torch.from_numpy(some_generated)
-        if min(effective_size(of_real[i]), effective_size(of_generated[j])) < 2 - 1e-9:
+        if counted is None:
+            of_real, of_generated = torch.ones(len(i)), torch.ones(len(j))
+        else:
+            of_real, of_generated = mood_weights(real.moods[i], generated.moods[j], counted)
+        if min(effective_size(of_real), effective_size(of_generated)) < 2 - 1e-9:
             return float("nan")
-        return frechet_distance(moments(real[i], of_real[i]), moments(generated[j], of_generated[j]))
+        return frechet_distance(moments(real.features[i], of_real), moments(generated.features[j], of_generated))
 
     return distance
 

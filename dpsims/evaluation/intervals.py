@@ -8,10 +8,11 @@ delete-half jackknife, Shao and Wu 1989, published). A distance on half of the i
 *deviations* from the mean over the halves are used, put around the figure of all maps.
 
 An interval is thus for the figure *at this number of maps*. It holds the chance of maps and noises; that of
-another training is not in it. For distances it errs on the wide side: with Gaussian features an interval of 90 % held
-the expected distance in 93 % of trials, and in 97 to 100 % where both sets were of one distribution (where the
-interval of a plain bootstrap never held even its own figure). Standing: default of this project; the paper gives
-none.
+another training is not in it. For distances it errs on the wide side, most where both sets are of one distribution and
+nothing but chance is left. Measured: with Gaussian features an interval of 90 % held the expected distance in 93 to
+100 % of trials (a plain bootstrap's did not even hold its own figure); for a perfect sampler of Scenes, on 12 sets of
+250 maps, all held the mean and were 1.5 (re-balanced: 2.2) times as wide as the scatter of the sets.
+Standing: default of this project; the paper gives none.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 A generator that lost a mood pays for it in every Fréchet distance, however well it draws the others, and the loss of
 two of six hides all else. Here images are sorted by mood, as the evaluation network names it, for real and generated
-alike. A mood counts if enough generated images show it (`LEAST_SHARE`). Then
+alike. A mood counts if enough generated images show it (`LEAST_SHARE`), and two real ones. Then
 
     weight of a generated image of mood m = (real images of m) / (generated images of m), 0 where m does not count,
     weight of a real image = 1, 0 where its mood does not count,
@@ -15,7 +15,6 @@ Standing: default of this project, made possible by moods that are known; the pa
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil
 
 import torch
@@ -24,26 +23,28 @@ from torch import Tensor
 LEAST_SHARE = 0.016  # of the generated images, and two of them: 8 of 500; a weight is not to rest on a stray image
 
 
-@dataclass(frozen=True)
-class Rebalanced:
-    """The moods that count, and a weight for every image."""
-
-    moods: list[str]
-    real: Tensor  # (N,) float64, 0 or 1
-    generated: Tensor  # (M,) float64, >= 0, of the same sum
+def counted_moods(real: Tensor, generated: Tensor) -> list[int]:
+    """The moods that count, of real images (N,) and generated ones (M,) whose moods are integers; in order."""
+    have, want = _histograms(real, generated)
+    enough = (have >= max(2, ceil(LEAST_SHARE * len(generated)))) & (want >= 2)
+    return enough.nonzero().flatten().tolist()
 
 
-def rebalance(real: Tensor, generated: Tensor, names: Sequence[str]) -> Rebalanced | None:
-    """Weights for real and generated images of moods `real` (N,) and `generated` (M,), integers into `names`.
+def mood_weights(real: Tensor, generated: Tensor, moods: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Weights of real (N,) and of generated images (M,), float64, of the same sum.
 
-    Returns:
-        None where no mood counts.
+    Args:
+        real, generated: moods of the images, integers.
+        moods: those that count; one that either side lacks here, as some halves do, counts no more than the others.
     """
-    have = torch.bincount(generated.long(), minlength=len(names)).double()
-    want = torch.bincount(real.long(), minlength=len(names)).double()
-    counts = (have >= max(2, ceil(LEAST_SHARE * len(generated)))) & (want >= 2)
-    if not bool(counts.any()):
-        return None
+    have, want = _histograms(real, generated)
+    counts = torch.isin(torch.arange(len(have)), torch.tensor(moods, dtype=torch.long)) & (have > 0) & (want > 0)
     ratio = torch.where(counts, want / have.clamp_min(1), 0.0)
-    moods = [name for name, counted in zip(names, counts.tolist(), strict=True) if counted]
-    return Rebalanced(moods, counts[real.long()].double(), ratio[generated.long()])
+    return counts[real.long()].double(), ratio[generated.long()]
+
+
+def _histograms(real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
+    """How often each mood is generated, and how often it is real."""
+    count = 1 + int(max(real.max(), generated.max()))
+    have, want = (torch.bincount(moods.long(), minlength=count).double() for moods in (generated, real))
+    return have, want
