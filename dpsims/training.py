@@ -115,11 +115,12 @@ class Trainer:
         batch = self.batches(step, self.accelerator.process_index, self.accelerator.num_processes)
         real, labels = batch.images.to(self.device), batch.labels.to(self.device)
         # a batch of fakes shows fewer maps, each under several noises: the diversity constraint compares them
-        maps = labels[:: self.t.noises_per_map].repeat_interleave(self.t.noises_per_map, dim=0)
+        shown = labels[:: self.t.noises_per_map]
+        maps = shown.repeat_interleave(self.t.noises_per_map, dim=0)
         shape = (self.generator.noise_tokens, self.generator.noise_dim)
         noise = draws.normal(self.t.seed, step, batch.samples, draws.NOISE, shape).to(self.device)
         with self.accelerator.autocast():
-            fake, features = self.generator(maps, noise)
+            fake, features = self.generator(shown, noise)
             # a frozen encoder sees the fakes once: D learns from these features, G through them
             raw = self.discriminator.features(fake) if self.discriminator.backbone.frozen else None
         log = {"lr_generator": self.g_optimiser.param_groups[0]["lr"]}

@@ -320,3 +320,13 @@ def test_noise_by_region():
         assert torch.allclose(one, g(labels, z[:1].expand(2, -1, -1)[None], regions)[0], atol=1e-4)
         changed = (g(labels, z[None], regions)[0] - one).abs().mean((0, 1, 2))
     assert changed[40:].mean() > 1.5 * changed[:24].mean(), (changed[40:].mean(), changed[:24].mean())
+
+
+def test_one_map_for_several_noises_is_the_same_as_the_map_repeated():
+    g = small_generator(pixel_noise=True, noise_max_size=16).eval()  # no noise at the finest levels
+    labels = torch.randint(0, 6, (2, 64, 64), generator=torch.Generator().manual_seed(1))
+    z = g.sample_noise(6, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        once, repeated = g(labels, z)[0], g(labels.repeat_interleave(3, dim=0), z)[0]
+    assert once.shape == (6, 3, 64, 64) and torch.allclose(once, repeated, atol=1e-4)
+    assert not torch.allclose(once[0], once[3], atol=1e-2), "another map"

@@ -58,7 +58,10 @@ def test_nothing_volatile(path):
     assert "widgets" not in notebook.metadata and "papermill" not in notebook.metadata
     assert not [cell for cell in notebook.cells if {"papermill", "execution"} & set(cell.metadata)]
     assert path.stat().st_size < 500_000
-    text = "".join(str(output) for cell in cells(path) for output in cell.outputs)
+    outputs = [output for cell in cells(path) for output in cell.outputs]
+    for output in outputs:
+        output.get("data", {}).pop("image/png", None)  # base64 may spell anything
+    text = "".join(map(str, outputs))
     assert not (found := re.search(r"/(home|tmp|root|work|Users)/", text)), found
 
 

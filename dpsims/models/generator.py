@@ -37,6 +37,14 @@ def in_regions(maps: list[Tensor], regions: Tensor) -> Tensor:
     return sum(m * shares[:, r : r + 1] for r, m in enumerate(maps))
 
 
+def each_for_some(maps: Tensor, batch: int) -> Tensor:
+    """Maps (M, C, H, W) -> (B, C, H, W): each of the M for B / M neighbours in the batch."""
+    if len(maps) == batch:
+        return maps
+    last = maps.permute(0, 2, 3, 1)[:, None]  # channels last, as the convolutions have them: their order is kept
+    return last.expand(-1, batch // len(maps), -1, -1, -1).flatten(0, 1).permute(0, 3, 1, 2)
+
+
 class LabelEncoder(nn.Module):
     """Full-resolution label map -> one feature map a level: a small UNet, `channels` wide everywhere (recalled).
 
@@ -205,7 +213,7 @@ class Generator(nn.Module):
         """Label pyramid with the noise in it.
 
         Args:
-            onehot: (B, K+1, H, W).
+            onehot: (M, K+1, H, W), each map for B / M neighbouring noises.
             noise: z (B, R, N, d), one for each of R regions.
             regions: (B, R, H, W), the share of each region in a pixel.
 
@@ -215,6 +223,7 @@ class Generator(nn.Module):
         tokens = self.mapping(noise).unbind(1)
         features = []
         for f, attend in zip(self.label_encoder(onehot), self.noise, strict=True):
+            f = each_for_some(f, len(noise))
             if attend is not None:
                 f = f + in_regions([attend(f, t) for t in tokens], regions)
             features.append(f)
@@ -224,6 +233,7 @@ class Generator(nn.Module):
         """As `label_features` -> features before the RGB layer (B, channels[-1], H, W)."""
         labels = self.label_features(onehot, noise, regions)
         x = self.stem(F.adaptive_avg_pool2d(onehot, labels[0].shape[-2:]))  # shares of the classes in a coarse cell
+        x = each_for_some(x, len(noise))
         for level, (block, attend) in enumerate(zip(self.blocks, self.attention, strict=True)):
             if level:
                 bilinear = self.upsample == "bilinear"
@@ -238,7 +248,8 @@ class Generator(nn.Module):
         """Images, and the features that they are made of.
 
         Args:
-            labels: (B, H, W) integer ids, 0 = void, 1..K.
+            labels: (M, H, W) integer ids, 0 = void, 1..K, M being B or a divisor of it: each map is for B / M
+                neighbouring noises, and what does not depend on the noise is then computed once.
             noise: z (B, N, d), or (B, R, N, d) with `regions`; what goes in is what is used, there is no other
                 randomness.
             regions: (B, H, W) integers in 0..R-1: which of the R noises a place listens to (default: one for all).
