@@ -50,6 +50,10 @@ class RunFolder:
         self.out, self.config = out, config
         checkpoint.commit()  # now: the code that runs is that of the start, whatever is committed meanwhile
         saved = out / "config.json"
+        if (out / "generator.safetensors").exists():
+            raise InputError(
+                f"{out}: holds a checkpoint, which no training goes on from; name the run, or another --out"
+            )
         if saved.is_file():
             if not resume:
                 raise InputError(f"{out}: holds a training already; pass --resume to go on, or choose another --out")
@@ -100,21 +104,30 @@ class RunFolder:
             Steps done, seconds spent, process CPU seconds spent in steps (from 0 for a run that did not count them);
             zeros without a checkpoint.
         """
+        for torn in (self.out / "checkpoints").glob(".*"):  # a process was killed while it wrote this
+            shutil.rmtree(torn, ignore_errors=True)
         found = checkpoint.checkpoints(self.out)
         step, seconds, cpu_seconds = 0, 0.0, 0.0
         if found:
             folder = found[-1]
-            checkpoint.load_weights(trainer.ema, folder / "generator.safetensors")
-            checkpoint.load_weights(trainer.generator, folder / "generator_live.safetensors")
-            checkpoint.load_weights(trainer.discriminator, folder / "discriminator.safetensors")
+            learnt = (checkpoint.read_provenance(folder).get("data") or {}).get("sha256")
+            if learnt != trainer.data.index["sha256"]:
+                raise InputError(f"{folder}: was trained on other data than {trainer.data.path}; choose another --out")
             try:
+                checkpoint.load_weights(trainer.ema, folder / "generator.safetensors")
+                checkpoint.load_weights(trainer.generator, folder / "generator_live.safetensors")
+                checkpoint.load_weights(trainer.discriminator, folder / "discriminator.safetensors")
                 state = torch.load(folder / "training_state.pt", map_location=trainer.device, weights_only=True)
                 trainer.load_state(state)
-                step, seconds, cpu_seconds = state["step"], state["seconds"], state.get("cpu_seconds", 0.0)
-            except Exception as error:  # the readers raise many kinds; all of them mean that the file is not usable
+                step, seconds = int(state["step"]), float(state["seconds"])
+                cpu_seconds = float(state.get("cpu_seconds", 0.0))
+                if folder.name != f"step_{step:07d}":
+                    raise ValueError(f"step {step} in {folder.name}")
+            except Exception as error:  # the readers raise many kinds; all of them mean that the folder is not usable
+                why = " ".join(str(error).split())[:200]
                 raise InputError(
-                    f"{folder / 'training_state.pt'}: not usable ({type(error).__name__}); delete {folder} to go on "
-                    "from the checkpoint before it"
+                    f"{folder}: not usable ({type(error).__name__}: {why}); delete it to go on from the checkpoint "
+                    "before it"
                 ) from error
         self._cut_log(step)
         return step, seconds, cpu_seconds
@@ -124,10 +137,13 @@ class RunFolder:
         path = self.out / "metrics.csv"
         if not path.exists():
             return
-        with path.open(newline="") as file:
-            rows = list(csv.reader(file))
+        try:
+            with path.open(newline="") as file:
+                rows = list(csv.reader(file))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{path}: not readable as a log ({error}); move it away to go on without it") from None
         # a row torn by a crash is of a step that runs again, and it is the last
-        head = rows[0] if rows else list(COLUMNS)
+        head = rows[0] if rows and rows[0][:1] == ["step"] else list(COLUMNS)
         kept = [r for r in rows[1:] if len(r) == len(head) and r[0].isdigit() and int(r[0]) < step]
         temporary = path.with_name(".metrics.csv.tmp")
         with temporary.open("w", newline="") as file:
@@ -170,12 +186,13 @@ def stop_signals() -> Iterator[threading.Event]:
 
 
 def _differences(old: Config, new: Config) -> str:
-    """The first three fields that differ, as text; empty where none do."""
+    """The first three fields that differ, as text; empty where none do. Where the data lie is no difference: `restore`
+    compares the data themselves."""
     changed = [
         f"{section}.{name} {value!r} there, {new.to_dict()[section][name]!r} here"
         for section, part in old.to_dict().items()
         for name, value in part.items()
-        if value != new.to_dict()[section][name]
+        if value != new.to_dict()[section][name] and (section, name) != ("data", "path")
     ]
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     return "; ".join(changed[:3]) + more

@@ -28,6 +28,7 @@ from dpsims.config import Config
 from dpsims.data.loader import Batch, TrainingBatches, in_order
 from dpsims.data.prepare import PreparedData, ensure_scenes, load_prepared
 from dpsims.errors import InputError
+from dpsims.labels import label_space
 from dpsims.models.patch_head import LEVELS, PatchHead
 from dpsims.optimisation import gradient_norm, learning_rate_factor, update_ema
 from dpsims.run_folder import KEEP, RunFolder, stop_signals
@@ -270,6 +271,9 @@ def prepared_data(config: Config) -> PreparedData:
     found, asked = [(x["dataset"], x["height"], x["width"]) for x in (data.index, vars(d))]
     if found != asked:
         raise InputError(f"{path}: holds {found} (data set, height, width), but the configuration asks for {asked}")
+    there, known = data.index["num_classes"], label_space(d.dataset).num_classes
+    if there != known:
+        raise InputError(f"{path}: holds {there} classes, but {d.dataset} has {known}; prepare it anew")
     return data
 
 
@@ -313,6 +317,7 @@ def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = 
             bar.update()
             stop = asked_to_stop.is_set()
             if done % t.checkpoint_every == 0 or done == t.steps or stop:
+                _stop_if_hopeless(trainer, step, {key: float(value) for key, value in log.items()})
                 run.save(trainer, done, time.monotonic() - begin, cpu_seconds, keep)
             if done % t.sample_every == 0 or done == t.steps:
                 run.sample(trainer.ema, data, done)
@@ -327,7 +332,7 @@ def _stop_if_hopeless(trainer: Trainer, step: int, row: dict[str, float]) -> Non
     broken = [key for key, value in row.items() if not math.isfinite(value)]
     if broken:
         raise InputError(
-            f"step {step}: {broken[0]} is {row[broken[0]]}; resume from the last checkpoint with lower rates"
+            f"step {step}: {broken[0]} is {row[broken[0]]}; train anew with lower rates, or with a smaller clip_norm"
         )
     if int(trainer.dead) >= trainer.t.dead_after:
         raise DeadRun(
