@@ -16,6 +16,7 @@ from dpsims.data import scenes
 from dpsims.data.loader import TrainingBatches
 from dpsims.data.prepare import ensure_scenes, load_prepared
 from dpsims.errors import InputError
+from dpsims.files import check_file
 from dpsims.synthesis import build_generator
 from dpsims.training import Trainer
 
@@ -49,6 +50,8 @@ def bench(out: str | Path | None = None, repeats: int = 20, progress: bool = Tru
     Raises:
         InputError: `out` cannot be written.
     """
+    if out is not None:
+        check_file(Path(out))  # before minutes of measuring
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -17,7 +17,6 @@ generator with its spectral norm folded into the weights.
 import copy
 import hashlib
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -34,6 +33,7 @@ from torch.nn.utils import parametrize
 
 from dpsims import config as configuration
 from dpsims.errors import InputError
+from dpsims.files import replacing
 from dpsims.paths import BACKBONES, ROOT
 
 
@@ -77,7 +77,11 @@ def without_backbone(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Loads what `without_backbone` saved; raises InputError for a missing, damaged or foreign file."""
+    """Loads what `without_backbone` saved.
+
+    Raises:
+        InputError: a missing, damaged or foreign file, another kind of numbers, or some that are not finite.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such file; is this folder a dpsims checkpoint?")
     try:
@@ -85,14 +89,26 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({error}); copy or train it again") from None
     wanted = without_backbone(model)
-    wrong = [k for k in wanted if k not in state or state[k].shape != wanted[k].shape] + sorted(
-        state.keys() - wanted.keys()
-    )
+    wrong = [k for k in wanted if k not in state or not _alike(state[k], wanted[k])]
+    wrong += sorted(state.keys() - wanted.keys())
     if wrong:
         raise InputError(
             f"{path}: {len(wrong)} tensors do not fit its config.json, such as {wrong[0]}; a foreign checkpoint?"
         )
-    model.load_state_dict({key: value.to(wanted[key].dtype) for key, value in state.items()}, strict=False)
+    state = {key: value.to(wanted[key].dtype) for key, value in state.items()}
+    broken = [key for key, value in state.items() if not value.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"{path}: {len(broken)} tensors hold NaN or infinity, such as {broken[0]}; the training diverged, use an "
+            "earlier checkpoint"
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def _alike(found: Tensor, wanted: Tensor) -> bool:
+    """Of one shape and both floating point (of any width) or both of one other type."""
+    both_float = found.is_floating_point() and wanted.is_floating_point()
+    return found.shape == wanted.shape and (both_float or found.dtype == wanted.dtype)
 
 
 def sha256(path: Path) -> str:
@@ -124,30 +140,33 @@ def provenance(**facts: Any) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
-    os.chmod(name, 0o644)
-    os.replace(name, path)
+    """Writes JSON atomically; raises InputError where `path` is neither missing nor a regular file."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def write_folder(folder: Path, write: Any) -> None:
-    """Calls ``write(temporary folder)`` and renames it to `folder` when complete; an older `folder` goes last."""
+    """Calls ``write(temporary folder)`` and renames it to `folder` when complete; an older `folder` goes last.
+
+    The older one is moved aside, not removed, before the new one takes its name: a kill in between loses neither.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}."))
+    aside = temporary.with_name(f"{temporary.name}.old")
     try:
         write(temporary)
         temporary.chmod(0o755)  # mkdtemp and safetensors leave both for the owner alone
         for file in temporary.iterdir():
             file.chmod(0o644)
         if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+            folder.rename(aside)
+        temporary.rename(folder)
     except BaseException:
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
@@ -218,8 +237,11 @@ def export_run(run: str | Path, out: str | Path) -> Path:
     facts = read_provenance(source)
     if facts.get("exported"):
         raise InputError(f"{source}: is exported already; give the run it came from")
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_export(out))):
-        raise InputError(f"{out}: holds something else than an exported model; choose another --out")
+    try:
+        if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_export(out))):
+            raise InputError(f"{out}: holds something else than an exported model; choose another --out")
+    except OSError as error:  # a name too long, a folder closed to the user
+        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
     generator, discriminator = build_generator(config, folded=False), build_discriminator(config)
     load_weights(generator, source / "generator.safetensors")
     load_weights(discriminator, source / "discriminator.safetensors")

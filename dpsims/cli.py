@@ -16,7 +16,9 @@ from dpsims import __version__
 from dpsims.errors import InputError
 
 # a folder that the user chose cannot hold the results; any other OSError is a bug and keeps its traceback
-UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
+UNWRITABLE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG,
+}  # fmt: skip
 
 
 class _PoliteGroup(typer.core.TyperGroup):
@@ -188,7 +190,7 @@ def generate(
 
     Example: dpsims generate --checkpoint data/checkpoints/scenes-64 --labels map.png --n 4 --out runs/images
     """
-    from dpsims.synthesis import generate_files
+    from dpsims.generation import generate_files
 
     classes = [name.strip() for name in vary.split(",")] if vary is not None else []
     for path in generate_files(checkpoint, labels, out, seed=seed, n=n, vary=classes, lock=lock):
@@ -200,6 +202,9 @@ def evaluate(
     checkpoint: Annotated[Path, Option(help="Checkpoint folder, such as data/checkpoints/scenes-64.")],
     data: Annotated[Path, Option(help="Prepared data set whose held-out split is the reference.")],
     out: Annotated[Path, Option(help="JSON file for the figures.")],
+    evaluator: Annotated[
+        Path | None, Option(help="Folder of dpsims train-evaluators; the shipped one for 64 px if not given.")
+    ] = None,
 ) -> None:
     """Measure a checkpoint: Frechet distances, mIoU and diversity, beside reference rows on the same scale.
 
@@ -209,7 +214,8 @@ def evaluate(
     from dpsims.evaluation import report
     from dpsims.evaluation.protocol import evaluate_checkpoint
 
-    result = evaluate_checkpoint(checkpoint, data, out=out)
+    chosen = {} if evaluator is None else {"evaluator_path": evaluator}
+    result = evaluate_checkpoint(checkpoint, data, out=out, **chosen)
     print(report.plain(report.cells({"generated": result["generator"], **(result["references"] or {})})))
     print(f"[low, high]: interval of {result['protocol']['intervals']['level']:.0%} over label maps")
 

@@ -5,6 +5,7 @@ This module imports no torch, so that tools that only look at labels stay quick.
 """
 
 import csv
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,8 @@ class LabelSpace:
 
     def check(self, ids: np.ndarray, source: str) -> None:
         """Raises InputError, naming ``source``, the first unknown value and its place, unless all ids are 0..K."""
+        if ids.dtype.kind not in "iub":  # NaN would pass for a class: no comparison holds for it
+            raise InputError(f"{source}: {ids.dtype} values; class ids are integers")
         unknown = (ids < 0) | (ids > self.num_classes)
         if unknown.any():
             row, column = (int(i) for i in np.argwhere(unknown)[0][-2:])
@@ -90,15 +93,21 @@ def read_label_map(path: str | Path, space: LabelSpace, size: tuple[int, int] | 
         (H, W) uint8 ids, 0 = void, 1..K.
 
     Raises:
-        InputError: missing or unreadable file, palette, RGB or 16-bit image, wrong size, a value outside 0..K.
+        InputError: missing, unreadable or huge file, palette, RGB or 16-bit image, wrong size, a value outside 0..K.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a PNG of class ids")
     try:
-        with Image.open(path) as image:
-            image.load()
-            kind, mode, ids = image.format, image.mode, np.asarray(image)
+        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            with Image.open(path) as image:
+                image.load()
+                kind, mode, ids = image.format, image.mode, np.asarray(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(
+            f"{path}: has more than {Image.MAX_IMAGE_PIXELS} pixels, too many for a label map; resize it with "
+            "nearest-neighbour interpolation"
+        ) from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: not a readable image ({error}); the file may be truncated, write it again") from None
     if kind != "PNG":

@@ -8,14 +8,17 @@ B batch, H and W height and width, N noise tokens, d their width, R regions.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dpsims.checks import as_integers
 from dpsims.errors import InputError
 
 
-def class_region(labels: Tensor, classes: Sequence[int]) -> Tensor:
+def class_region(labels: Tensor | np.ndarray, classes: Sequence[int]) -> Tensor:
     """Regions (B, H, W) of label ids (B, H, W): 1 where the class is one of `classes`, 0 elsewhere."""
+    labels = as_integers(labels, "labels")
     return torch.isin(labels, torch.tensor(list(classes), dtype=labels.dtype, device=labels.device)).long()
 
 

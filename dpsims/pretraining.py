@@ -36,9 +36,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from dpsims.checks import as_device, as_seeds, check_pool
 from dpsims.data.texture_world import LIGHTS, TextureBatch, render
 from dpsims.data.textures import TEXTURES
 from dpsims.errors import InputError
+from dpsims.files import make_folder, replacing
 from dpsims.paths import ROOT
 
 ARCHITECTURE, CHANNELS = "resnet10t", (32, 64, 128, 256)
@@ -213,12 +215,6 @@ def _half(trunk: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def _replace(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(data)
-    os.replace(part, path)
-
-
 def _commit() -> str | None:
     """The commit this ran from, "+changes" where a source of this training differs; None outside a checkout."""
     try:
@@ -258,17 +254,17 @@ def pretrain(
     `pool`: images kept in memory for the rest. `device`: default the GPU where there is one. The default arguments take
     about 9 minutes on one free core. Returns the provenance: command, commit, seed, hardware, seconds, metrics on 1,024
     held-out images (measured with the float16 weights as saved), sha256 of the weights. Raises `InputError` for
-    arguments out of range.
+    arguments out of range, a device that is not here, an `out` that cannot be written; all before anything is made.
     """
     if size < 32 or size % 32:
         raise InputError(f"pretrain: size {size} is not a multiple of 32; choose 64, 96, 128, ...")
-    if min(steps, batch_size // 4, pool // batch_size) < 1:
+    if steps < 1 or not 4 <= batch_size <= pool:
         raise InputError(
             f"pretrain: steps {steps}, batch size {batch_size}, pool {pool}: use steps >= 1 and 4 <= batch size <= pool"
         )
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    check_pool(pool, size)
+    (seed,), device, out = as_seeds([seed]), as_device(device), Path(out)
+    make_folder(out, ("weights.safetensors", "provenance.json"))  # last: nothing is made where anything is wrong
     commit, started = _commit(), time.time()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -305,8 +301,9 @@ def pretrain(
         "parameters": sum(p.numel() for p in student.trunk.parameters()),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    _replace(out / "weights.safetensors", data)
-    _replace(out / "provenance.json", (json.dumps(provenance, indent=2) + "\n").encode())
+    with replacing(out / "provenance.json") as about, replacing(out / "weights.safetensors") as weights:
+        weights.write_bytes(data)
+        about.write_text(json.dumps(provenance, indent=2) + "\n")
     return provenance
 
 

@@ -27,6 +27,7 @@ from papermill import inspect_notebook
 from dpsims import __version__
 from dpsims.config import coerce
 from dpsims.errors import InputError
+from dpsims.files import make_folder, replacing
 from dpsims.notebook_runner import Progress, run_notebook
 from dpsims.paths import ROOT
 
@@ -74,19 +75,17 @@ def reproduce(
     out = Path(out if out is not None else ROOT / "runs" / preset).resolve()
     tasks = plan(preset, overrides, notebooks)
     chosen = _choose(tasks, only)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be made ({error.strerror}); choose another --out") from None
+    for task in chosen:
+        for needed in (t for t in tasks if t.name in task.needs and t not in chosen):
+            if not _finished(needed, out):
+                first = f"run that first (--only {needed.name[:2]})"
+                raise InputError(f"{task.name} needs what {needed.name} makes in {out}; {first}")
+    make_folder(out, ("summary.json", "summary.md", *(f"{task.name}.ipynb" for task in chosen)))
     for task in chosen:
         label = f"[{tasks.index(task) + 1}/{len(tasks)}] {task.name}"
         if _finished(task, out):
             print(f"{label}  finished earlier, skipped (delete {out / task.name} to run it again)", flush=True)
             continue
-        for name in task.needs:
-            needed = next(t for t in tasks if t.name == name)
-            if not _finished(needed, out):
-                raise InputError(f"{task.name} needs what {name} makes in {out}; run that first (--only {name[:2]})")
         _run(task, out, label)
     summary = write_summary(preset, tasks, out)
     print(f"figures and tables: {out}/*.ipynb; summary: {summary.with_suffix('.md')}", flush=True)
@@ -138,7 +137,7 @@ def _preset_values(preset: str, known: dict[str, dict[str, str]], notebooks: Pat
         raise InputError(f"unknown notebook preset {preset!r} (no {path.name} in {path.parent}); known: {there}")
     try:
         sections = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(sections, dict) or not all(isinstance(s, dict | None) for s in sections.values()):
         raise InputError(f"{path}: must hold sections with `parameter: value` lines")
@@ -155,12 +154,12 @@ def _preset_values(preset: str, known: dict[str, dict[str, str]], notebooks: Pat
 def _override(setting: str, known: dict[str, dict[str, str]]) -> list[tuple[str, str, Any]]:
     """(notebook, parameter, value) for ``parameter=value`` or ``03.parameter=value``."""
     key, separator, text = setting.partition("=")
-    prefix, _, parameter = key.strip().rpartition(".")
+    prefix, dot, parameter = key.strip().rpartition(".")
     if not separator or not parameter:
         raise InputError(f"--set {setting}: write parameter=value or 03.parameter=value")
-    names = [name for name in known if name.startswith(prefix)]
-    if not names:
-        raise InputError(f"--set {setting}: no notebook {prefix!r}; known: {', '.join(known)}")
+    names = [name for name in known if name.startswith(prefix)] if prefix or not dot else []
+    if dot and len(names) != 1:
+        raise InputError(f"--set {setting}: {prefix!r} names {len(names)} notebooks; known: {', '.join(known)}")
     names = _knowing(parameter, names, known, f"--set {setting}")
     return [(name, parameter, _typed(known[name][parameter], text.strip(), f"--set {key}")) for name in names]
 
@@ -177,9 +176,15 @@ def _knowing(parameter: str, names: list[str], known: dict[str, dict[str, str]],
 
 
 def _typed(kind: str, value: Any, key: str) -> Any:
-    """`value` as the parameter's type; text, as given on the command line, is read as YAML for lists and dicts."""
+    """`value` as the parameter's type; text, as given on the command line, is read as YAML for lists and dicts.
+
+    Whole numbers are counts and seeds in every notebook, so that none is negative.
+    """
     if kind in SCALARS:
-        return coerce(SCALARS[kind], value, key)
+        value = coerce(SCALARS[kind], value, key)
+        if kind == "int" and value < 0:
+            raise InputError(f"{key}: {value} is negative; give a number of 0 or more")
+        return value
     try:
         value = yaml.safe_load(value) if isinstance(value, str) else value
     except yaml.YAMLError:
@@ -199,15 +204,24 @@ def _choose(tasks: list[Task], only: str | None) -> list[Task]:
 
 
 def _marker(task: Task, out: Path) -> dict[str, Any]:
+    marker = _read(out / task.name / MARKER)
+    return marker if isinstance(marker, dict) else {}
+
+
+def _read(path: Path) -> Any:
+    """What a JSON file holds; None where it is missing or damaged."""
     try:
-        return json.loads((out / task.name / MARKER).read_text())
+        return json.loads(path.read_text())
     except (OSError, ValueError):
-        return {}
+        return None
 
 
 def _finished(task: Task, out: Path) -> bool:
+    """Whether all that `write_summary` needs is there, of this fingerprint; else the notebook runs again."""
     marker = _marker(task, out)
-    return bool(marker.get("finished")) and marker.get("fingerprint") == task.fingerprint
+    timed = bool(marker.get("finished")) and isinstance(marker.get("seconds"), int | float)
+    made = marker.get("fingerprint") == task.fingerprint
+    return timed and made and _read(out / task.name / "metrics.json") is not None
 
 
 def _run(task: Task, out: Path, label: str) -> None:
@@ -247,7 +261,7 @@ def write_summary(preset: str, tasks: list[Task], out: Path) -> Path:
     entries = []
     for task in tasks:
         if _finished(task, out):
-            metrics = json.loads((out / task.name / "metrics.json").read_text())
+            metrics = _read(out / task.name / "metrics.json")
             seconds = _marker(task, out)["seconds"]
             entries.append({"name": task.name, "seconds": seconds, "parameters": task.parameters, "metrics": metrics})
     try:
@@ -286,6 +300,5 @@ def _rows(metrics: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 def _write(path: Path, text: str) -> None:
     """Atomic: a reader never sees half a file."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text)

@@ -3,28 +3,24 @@
 B batch, H and W height and width, K classes, N noise tokens, d their width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from dpsims import checkpoint, draws
 from dpsims import config as configuration
+from dpsims.checks import as_device, as_integers, as_seeds
 from dpsims.config import Config
 from dpsims.data.loader import to_uint8
 from dpsims.data.prepare import PreparedData
 from dpsims.errors import InputError
-from dpsims.labels import LabelSpace, label_space, read_label_map
+from dpsims.labels import LabelSpace, label_space
 from dpsims.models import Discriminator, Generator
-from dpsims.noise import class_region, locked
-
-MAX_SEED = 2**63 - 1
+from dpsims.noise import locked
 
 
 def build_generator(config: Config, folded: bool) -> Generator:
@@ -87,54 +83,55 @@ class Synthesizer:
         return self.generator.noise_tokens, self.generator.noise_dim
 
     def noise(self, seed: int | Sequence[int], batch: int = 1) -> Tensor:
-        """z (B, N, d): of seeds seed, seed + 1, ... for a batch, or of the seeds given."""
-        seeds = range(seed, seed + batch) if isinstance(seed, int) else seed
-        return torch.stack([noise_of_seed(int(s), self.noise_shape) for s in seeds])
+        """z (B, N, d): of seeds seed, seed + 1, ... for a batch, or of the seeds given; InputError for a bad seed."""
+        return torch.stack([noise_of_seed(s, self.noise_shape) for s in as_seeds(seed, batch)])
 
     @torch.inference_mode()
     def __call__(
         self,
         labels: Tensor | np.ndarray,
         seed: int | Sequence[int] = 0,
-        noise: Tensor | None = None,
-        regions: Tensor | None = None,
+        noise: Tensor | np.ndarray | None = None,
+        regions: Tensor | np.ndarray | None = None,
     ) -> Tensor:
         """Images of label maps.
 
         Args:
             labels: (B, H, W) or (H, W) integer ids, 0 = void, 1..K.
             seed: of the noise; image b of a batch takes seed + b, or the b-th of a sequence.
-            noise: z (B, N, d) instead of a seed; what goes in is what is used.
-            regions: (B, H, W) integers in 0..R-1: which of R noises a place listens to; `noise` is then (B, R, N, d).
+            noise: z (B, N, d) instead of a seed; what goes in is what is used, in float32.
+            regions: (B, H, W), or (H, W) of one map, integers in 0..R-1: which of R noises a place listens to; `noise`
+                is then (B, R, N, d).
 
         Returns:
             (B, 3, H, W) float in [-1, 1], on the generator's device.
 
         Raises:
-            InputError: wrong shape, size, ids or regions.
+            InputError: wrong shape, size, ids, seed, noise or regions.
         """
         labels = self._checked(labels)
-        if noise is None:
-            noise = self.noise(seed, len(labels))
-        count = () if regions is None else (noise.shape[1],)
+        noise = self._checked_noise(self.noise(seed, len(labels)) if noise is None else noise)
+        count = () if regions is None else noise.shape[1:2]
         if tuple(noise.shape) != (len(labels), *count, *self.noise_shape):
+            several = "" if regions is None else "R, "
             raise InputError(
-                f"noise of shape {tuple(noise.shape)}: need ({len(labels)}, {'R, ' if count else ''}N, d) with (N, d) "
-                f"= {self.noise_shape}"
+                f"noise of shape {tuple(noise.shape)}: need ({len(labels)}, {several}N, d) with (N, d) = "
+                f"{self.noise_shape}"
             )
         if regions is not None:
-            if regions.shape != labels.shape or regions.min() < 0 or regions.max() >= count[0]:
-                raise InputError(f"regions: need {tuple(labels.shape)} integers in 0..{count[0] - 1}, one a noise")
-            regions = regions.to(self.device)
-        images, _ = self.generator(labels.to(self.device), noise.to(self.device), regions)
+            regions = self._checked_regions(regions, labels, range(count[0]))
+        images, _ = self.generator(labels.to(self.device), noise, regions)
         return images
 
-    def vary(self, labels: Tensor | np.ndarray, region: Tensor, seed: int, inside: int, lock: bool = False) -> Tensor:
+    def vary(
+        self, labels: Tensor | np.ndarray, region: Tensor | np.ndarray, seed: int, inside: int, lock: bool = False
+    ) -> Tensor:
         """Images whose noise is that of one seed, and inside a region that of another.
 
         Args:
             labels: (B, H, W) or (H, W) integer ids.
-            region: (B, H, W), not 0 inside; `dpsims.noise.class_region` gives that of classes.
+            region: (B, H, W), or (H, W) of one map, integers or booleans, not 0 inside; `dpsims.noise.class_region`
+                gives that of classes.
             seed: outside; image b takes seed + b.
             inside: the seed inside, of all images.
             lock: outside, every pixel is that of the image of `seed`, bit for bit; else the change may reach a little
@@ -142,36 +139,60 @@ class Synthesizer:
 
         Returns:
             (B, 3, H, W) float in [-1, 1], on the generator's device.
+
+        Raises:
+            InputError: as calling does.
         """
         labels = self._checked(labels)
-        z = torch.stack([self.noise(seed, len(labels)), self.noise([inside] * len(labels))], dim=1)
-        images = self(labels, noise=z, regions=(region != 0).long())
-        return locked(images, self(labels, seed), region.to(self.device)) if lock else images
+        region = self._checked_regions(as_integers(region, "region") != 0, labels, range(2))
+        z = torch.stack([self.noise(seed, len(labels)), self.noise([inside]).expand(len(labels), -1, -1)], dim=1)
+        images = self(labels, noise=z, regions=region)
+        return locked(images, self(labels, seed), region) if lock else images
 
     def _checked(self, labels: Tensor | np.ndarray) -> Tensor:
-        labels = labels if isinstance(labels, Tensor) else torch.from_numpy(np.array(labels))  # maps may be read-only
+        labels = as_integers(labels, "labels")
         labels = labels[None] if labels.ndim == 2 else labels
-        if labels.ndim != 3 or tuple(labels.shape[1:]) != self.size:
+        if labels.ndim != 3 or tuple(labels.shape[1:]) != self.size or not len(labels):
             raise InputError(
                 f"labels of shape {tuple(labels.shape)}: the model takes (B, {self.size[0]}, {self.size[1]})"
             )
         self.space.check(labels.numpy(force=True), "labels")
         return labels
 
+    def _checked_noise(self, noise: Tensor | np.ndarray) -> Tensor:
+        """As float32 on the generator's device."""
+        try:
+            noise = torch.as_tensor(noise)
+        except (TypeError, ValueError, RuntimeError):
+            raise InputError(f"noise: a {type(noise).__name__}; give a tensor (B, N, d) of numbers") from None
+        noise = noise.to(self.device, torch.float32)
+        if not noise.isfinite().all():
+            raise InputError("noise: holds NaN or infinity; give finite numbers, such as torch.randn makes")
+        return noise
 
-def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Synthesizer:
+    def _checked_regions(self, regions: Tensor | np.ndarray, labels: Tensor, known: range) -> Tensor:
+        """(B, H, W) int64 in 0..R-1 on the generator's device; those of one map may come without B."""
+        regions = as_integers(regions, "regions").to(self.device)
+        regions = regions[None] if regions.ndim == 2 else regions
+        if regions.shape != labels.shape or regions.min() < known.start or regions.max() >= known.stop:
+            raise InputError(f"regions: need {tuple(labels.shape)} integers in 0..{known.stop - 1}, one a noise")
+        return regions
+
+
+def load_generator(path: str | Path, device: str | torch.device | None = "cpu") -> Synthesizer:
     """Loads a trained generator.
 
     Args:
         path: an exported model (such as ``data/checkpoints/scenes-64``), a checkpoint, or a run folder (its newest).
-        device: where to put it, such as ``"cuda"``.
+        device: where to put it, such as ``"cuda"``; None: the GPU where there is one.
 
     Returns:
         A callable: label maps (B, H, W) -> images (B, 3, H, W) in [-1, 1].
 
     Raises:
-        InputError: no, a damaged or a foreign checkpoint.
+        InputError: no, a damaged or a foreign checkpoint; a device that is not here.
     """
+    device = as_device(device)
     folder = checkpoint.resolve(path)
     config = configuration.load(folder / "config.json")
     facts = checkpoint.read_provenance(folder)
@@ -188,6 +209,7 @@ def load_discriminator(path: str | Path, device: str | torch.device = "cpu") -> 
     Raises:
         InputError: as `load_generator`, or other backbone weights than it was trained with.
     """
+    device = as_device(device)
     folder = checkpoint.resolve(path)
     config = configuration.load(folder / "config.json")
     expected = checkpoint.read_provenance(folder).get("backbone_sha256")
@@ -220,81 +242,3 @@ def sample_sheet(generator: nn.Module, data: PreparedData, maps: int = 8, noises
         noise = noise_of_seed(seed, (generator.noise_tokens, generator.noise_dim)).expand(len(ids), -1, -1)
         rows.append(to_uint8(generator(ids, noise.to(device))[0]))
     return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
-
-
-def generate_files(
-    checkpoint_path: str | Path,
-    labels: str | Path,
-    out: str | Path,
-    seed: int = 0,
-    n: int = 4,
-    *,
-    vary: Sequence[str] = (),
-    lock: bool = False,
-    progress: bool = True,
-) -> list[Path]:
-    """Images from label maps in files: ``OUT/<stem>_seed<seed>.png``, n a map, with seeds seed, seed + 1, ...
-
-    Args:
-        checkpoint_path: see `load_generator`.
-        labels: a PNG of class ids, or a folder of them.
-        out: folder for the images; made if need be.
-        seed: of the first image of every map.
-        n: images a map.
-        vary: names of classes; if given, all images of a map have the noise of `seed`, and only inside these classes
-            that of seed + 1, seed + 2, ...; the files are ``<stem>_seed<seed>_vary<other>.png``.
-        lock: with `vary`, keep every other pixel bit for bit.
-
-    Returns:
-        The files written.
-
-    Raises:
-        InputError: bad checkpoint, label map (each is checked before the first image is made), class, seed or folder.
-    """
-    if n < 1:
-        raise InputError(f"n: {n} must be at least 1")
-    if not 0 <= seed < MAX_SEED - n:
-        raise InputError(f"seed: {seed} must lie in 0..2^63-1, with the {n} seeds that follow it")
-    if lock and not vary:
-        raise InputError("lock: keeps what is outside the classes of vary; give them too")
-    files = _label_files(Path(labels))
-    synthesize = load_generator(checkpoint_path, "cuda" if torch.cuda.is_available() else "cpu")
-    classes = [synthesize.space.id_of(name) for name in vary]
-    maps = [read_label_map(path, synthesize.space, synthesize.size) for path in files]
-    out, written = Path(out), []
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for path, ids in tqdm(list(zip(files, maps, strict=True)), "generating", unit="map", disable=not progress):
-            for name, image in _images_of(synthesize, torch.from_numpy(ids)[None], seed, n, classes, lock):
-                target = out / f"{path.stem}_{name}.png"
-                temporary = target.with_name(f".{target.name}")
-                Image.fromarray(image).save(temporary, format="PNG")
-                temporary.replace(target)
-                written.append(target)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
-    return written
-
-
-def _label_files(labels: Path) -> list[Path]:
-    """The label map, or those of a folder, whose images would not replace one another."""
-    files = sorted(p for p in labels.iterdir() if p.suffix.lower() == ".png") if labels.is_dir() else [labels]
-    if not files:
-        raise InputError(f"{labels}: holds no PNG; give a label map or a folder of them")
-    for first, second in pairwise(sorted(files, key=lambda p: p.stem)):
-        if first.stem == second.stem:
-            raise InputError(f"{second}: its images would replace those of {first.name}; rename one of the two")
-    return files
-
-
-def _images_of(
-    synthesize: Synthesizer, ids: Tensor, seed: int, n: int, classes: list[int], lock: bool
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and images (H, W, 3) uint8 of one label map (1, H, W)."""
-    for index in range(n):
-        if classes:
-            other = seed + 1 + index
-            image = synthesize.vary(ids, class_region(ids, classes), seed, other, lock)
-            yield f"seed{seed}_vary{other}", to_uint8(image)[0]
-        else:
-            yield f"seed{seed + index}", to_uint8(synthesize(ids, seed=seed + index))[0]

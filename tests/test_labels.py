@@ -68,6 +68,20 @@ def test_bad_label_maps_are_named(tmp_path, make, message):
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_huge_png_is_named_before_it_is_read(tmp_path, monkeypatch, recwarn):
+    path = write(tmp_path / "huge.png", np.ones((30, 30)))
+    for limit in (800, 100):  # Pillow warns above its limit and raises above twice that
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(InputError, match=f"huge.png: has more than {limit} pixels"):
+            read_label_map(path, SPACE)
+    assert not recwarn.list
+
+
+def test_values_that_are_no_integers_are_refused():
+    with pytest.raises(InputError, match="here: float64 values"):
+        SPACE.check(np.full((2, 2), np.nan), "here")
+
+
 def test_a_truncated_png_is_named(tmp_path):
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 13, (64, 64), dtype=np.uint8)).save(buffer, "PNG")

@@ -8,7 +8,7 @@ import pytest
 
 from dpsims.errors import InputError
 from dpsims.notebook_runner import Progress, bar_text
-from dpsims.reproduce import plan, reproduce
+from dpsims.reproduce import _finished, plan, reproduce, write_summary
 
 FIRST = 'out: str = ""  # folder\nsteps: int = 1  # steps\nrate: float = 0.5\nquick: bool = True\nsizes: list = [1]'
 SECOND = 'out: str = ""\nrun: str = ""  # folder of the first\nsteps: int = 1'
@@ -72,6 +72,9 @@ def test_override_types(books):
         ("quick=1", "bool"),
         ("sizes=3", "list"),
         ("out=x", "--out"),
+        (".steps=1", "'' names 0 notebooks"),
+        ("0.steps=1", "'0' names 2 notebooks"),
+        ("steps=-1", "-1 is negative"),
     ],
 )
 def test_bad_override_is_one_line_and_runs_nothing(books, tmp_path, setting, says):
@@ -104,7 +107,7 @@ def test_unknown_preset_and_notebook(books, tmp_path):
         reproduce("dem", tmp_path / "out", notebooks=books)
     with pytest.raises(InputError, match="names 0 notebooks"):
         reproduce("demo", tmp_path / "out", only="05", notebooks=books)
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="cannot be written"):
         (tmp_path / "file").write_text("")
         reproduce("demo", tmp_path / "file/out", notebooks=books)
 
@@ -149,6 +152,40 @@ def test_failure_names_notebook_cell_and_reason(books, tmp_path):
     notebook(books, "01_first", FIRST, ["1 + 1"])
     with pytest.raises(InputError, match="wrote no metrics.json"):
         reproduce("demo", tmp_path / "out", notebooks=books)
+
+
+def test_a_preset_that_is_no_text(books):
+    (books / "presets/demo.yml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="demo.yml: not readable as YAML") as caught:
+        plan("demo", (), books)
+    assert "\n" not in str(caught.value)
+
+
+def test_places_are_looked_at_before_any_notebook_runs(books, tmp_path):
+    with pytest.raises(InputError, match="02_second needs what 01_first makes"):
+        reproduce("demo", tmp_path / "out", only="02", notebooks=books)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out/summary.json").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"summary.json: is a folder"):
+        reproduce("demo", tmp_path / "out", notebooks=books)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["summary.json"]
+
+
+def test_damaged_results_are_made_again(books, tmp_path):
+    task, *_ = plan("demo", (), books)
+    folder = tmp_path / task.name
+    folder.mkdir()
+    marker = {"finished": True, "fingerprint": task.fingerprint, "seconds": 1.0}
+    (folder / "metrics.json").write_text("{}")
+    for text, finished in ((json.dumps(marker), True), ("[1]", False), ("3", False),
+                           (json.dumps(marker | {"seconds": "x"}), False)):  # fmt: skip
+        (folder / "reproduce.json").write_text(text)
+        assert _finished(task, tmp_path) is finished, text
+    (folder / "reproduce.json").write_text(json.dumps(marker))
+    for metrics in ("{", None):
+        (folder / "metrics.json").write_text(metrics) if metrics else (folder / "metrics.json").unlink()
+        assert not _finished(task, tmp_path)
+        assert json.loads(write_summary("demo", [task], tmp_path).read_text())["notebooks"] == []
 
 
 def test_a_foreign_folder_is_left_alone(books, tmp_path):

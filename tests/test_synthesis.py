@@ -11,9 +11,10 @@ from dpsims import load_generator
 from dpsims.config import preset
 from dpsims.data.scenes import render
 from dpsims.errors import InputError
+from dpsims.generation import generate_files
 from dpsims.noise import class_region, interpolate
 from dpsims.paths import CHECKPOINTS
-from dpsims.synthesis import generate_files, noise_of_seed
+from dpsims.synthesis import noise_of_seed
 
 SHIPPED = CHECKPOINTS / "scenes-64"
 
@@ -62,6 +63,55 @@ def test_the_noise_given_is_the_noise_used(g, labels):
 def test_bad_arguments(g, labels, noise, message):
     with pytest.raises(InputError, match=message):
         g(labels, noise=noise)
+
+
+def test_what_users_have_at_hand_works(g, labels):
+    expected = g(labels, seed=3)
+    for same in (labels.astype(">i2"), labels.tolist(), torch.from_numpy(labels).to(torch.int16)):
+        assert torch.equal(g(same, seed=np.int64(3)), expected)
+    z = g.noise(np.int64(3), 3)
+    for same in (z.double(), z.numpy(), z.double().numpy()):
+        assert torch.equal(g(labels, noise=same), expected)
+    assert torch.isfinite(g(labels, noise=z.half())).all() and torch.isfinite(g(labels, noise=z.int())).all()
+    one, region = labels[0], labels[0] == labels[0, 40, 20]
+    varied = g.vary(one, region, 3, 9, lock=True)
+    for same in (torch.from_numpy(region), region[None].astype(np.uint8), class_region(one, [one[40, 20]])):
+        assert torch.equal(g.vary(one, same, 3, 9, lock=True), varied)
+    assert torch.equal(
+        g(one, noise=g.noise(3, 2)[None], regions=region),
+        g(one, noise=g.noise(3, 2)[None], regions=torch.from_numpy(region)[None]),
+    )
+
+
+def test_what_is_no_label_noise_or_region(g, labels):
+    z, two = g.noise(0, 3), g.noise(0, 6).unflatten(0, (3, 2))
+    half = torch.full((3, 64, 64), 0.5)
+    cases = [
+        ("labels: torch.float32 values; give integers", {"labels": half * torch.nan}),
+        ("labels: torch.bfloat16", {"labels": half.bfloat16()}),
+        ("labels: float64", {"labels": labels.astype(float)}),
+        ("labels: ", {"labels": [[1], [2, 3]]}),
+        ("labels of shape", {"labels": labels[:0]}),
+        ("labels of shape", {"labels": np.array(3)}),
+        ("noise: holds NaN", {"noise": z * torch.nan}),
+        ("noise: holds NaN", {"noise": z.double() + 1e300}),
+        ("noise: a str", {"noise": "noise"}),
+        ("noise of shape", {"noise": torch.tensor(1.0), "regions": labels}),
+        ("noise of shape", {"noise": torch.ones(3), "regions": labels}),
+        ("noise of shape", {"noise": z, "regions": labels}),
+        ("regions: torch.float32", {"noise": two, "regions": half}),
+        ("regions: need", {"noise": two, "regions": labels[0] * 0}),
+        ("regions: need", {"noise": two[:, :0], "regions": labels * 0}),
+        ("seed: None", {"seed": None}),
+        ("noise of shape", {"seed": [1, 2]}),
+    ]
+    for message, arguments in cases:
+        with pytest.raises(InputError, match=message) as caught:
+            g(**{"labels": labels, **arguments})
+        assert "\n" not in str(caught.value)
+    for region, inside, message in ((half * torch.nan, 1, "region: torch"), (labels, [1, 2, 3], "seed: ")):
+        with pytest.raises(InputError, match=message):
+            g.vary(labels, region, 0, inside)
 
 
 def test_generate_files_from_a_file_and_a_folder(labels, tmp_path):

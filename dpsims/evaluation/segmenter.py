@@ -16,10 +16,12 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from dpsims import checkpoint
+from dpsims.checks import as_device, as_seeds, check_pool
 from dpsims.data import scenes
 from dpsims.errors import InputError
 from dpsims.evaluation.segmentation import VOID, SegmentationScore
 from dpsims.evaluation.unet import Segmenter, from_bytes
+from dpsims.files import make_folder
 from dpsims.paths import EVALUATORS
 
 BATCH = 16
@@ -101,16 +103,18 @@ def train_evaluator(
         The provenance: command, commit, seed, hardware, seconds, architecture, metrics, sha256.
 
     Raises:
-        InputError: size is not a multiple of 8, or steps < 1, or `out` cannot be written.
+        InputError: size is not a multiple of 8 or too large for the memory, steps < 1, a bad seed, a device that is
+            not here, or `out` cannot be written; all before anything is made.
     """
     if size < 16 or size % 8:
         raise InputError(f"--size {size}: the network halves three times; give a multiple of 8, 16 or more")
     if steps < 1:
         raise InputError(f"--steps {steps}: give at least 1")
-    folder = _writable(Path(out))
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    started = time.perf_counter()
     pool = min(POOL, steps * BATCH)
+    check_pool(pool, size)
+    (seed,), place, folder = as_seeds([seed]), as_device(device), Path(out)
+    make_folder(folder, ("weights.safetensors", "provenance.json"))  # last: nothing is made where anything is wrong
+    started = time.perf_counter()
     images, labels, moods = _render(pool, size, seed, "evaluator", progress)
     rendered = time.perf_counter()
     with torch.random.fork_rng(devices=[]):  # the caller's random state is none of our business
@@ -228,17 +232,6 @@ def _standardise(network: Segmenter, images: Tensor) -> None:
     )
     network.feature_mean.copy_(pooled.mean(0))
     network.feature_std.copy_(pooled.std(0, unbiased=False).clamp_min(1e-3))  # a dead channel must not be blown up
-
-
-def _writable(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); give another --out") from error
-    return folder
 
 
 def _write(folder: Path, weights: dict[str, Tensor], facts: dict) -> dict:

@@ -70,7 +70,8 @@ class Backbone(nn.Module):
                 model_name, features_only=True, pretrained=from_hub, out_indices=levels, **options
             )
         except (RuntimeError, OSError, ValueError) as error:
-            raise InputError(f"backbone {name!r}: {error}; give pretrained=PATH to a local file instead") from error
+            reason = " ".join(str(error).split())
+            raise InputError(f"backbone {name!r}: {reason}; give pretrained=PATH to a local file instead") from error
         if embedded and pretrained is True:
             pretrained = BACKBONES / name / "weights.safetensors"
         if not isinstance(pretrained, bool):
@@ -93,7 +94,12 @@ class Backbone(nn.Module):
             else:
                 state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # the readers raise many kinds; all of them mean that the file is not usable
-            raise InputError(f"{path}: not a readable state dict ({error})") from error
+            raise InputError(
+                f"{path}: not a readable state dict ({type(error).__name__}); give safetensors, or a .pth with tensors "
+                "alone"
+            ) from error
+        if not isinstance(state, dict):
+            raise InputError(f"{path}: holds a {type(state).__name__}, not a state dict; save model.state_dict()")
         wanted = self.model.state_dict()
         missing = sorted(wanted.keys() - state.keys())
         if missing:

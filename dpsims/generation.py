@@ -1,0 +1,100 @@
+"""Images in files from label maps in files: `dpsims generate`.
+
+H and W height and width.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from dpsims.checks import MAX_SEED, as_seeds
+from dpsims.data.loader import to_uint8
+from dpsims.errors import InputError
+from dpsims.files import replacing
+from dpsims.labels import read_label_map
+from dpsims.noise import class_region
+from dpsims.synthesis import Synthesizer, load_generator
+
+
+def generate_files(
+    checkpoint_path: str | Path,
+    labels: str | Path,
+    out: str | Path,
+    seed: int = 0,
+    n: int = 4,
+    *,
+    vary: Sequence[str] = (),
+    lock: bool = False,
+    progress: bool = True,
+) -> list[Path]:
+    """Images from label maps in files: ``OUT/<stem>_seed<seed>.png``, n a map, with seeds seed, seed + 1, ...
+
+    Args:
+        checkpoint_path: see `load_generator`.
+        labels: a PNG of class ids, or a folder of them.
+        out: folder for the images; made if need be.
+        seed: of the first image of every map.
+        n: images a map.
+        vary: names of classes; if given, all images of a map have the noise of `seed`, and only inside these classes
+            that of seed + 1, seed + 2, ...; the files are ``<stem>_seed<seed>_vary<other>.png``.
+        lock: with `vary`, keep every other pixel bit for bit.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: bad checkpoint, label map (each is checked before the first image is made), class, seed or folder.
+    """
+    if n < 1:
+        raise InputError(f"n: {n} must be at least 1")
+    (seed,) = as_seeds([seed])
+    if seed >= MAX_SEED - n:
+        raise InputError(f"seed: {seed} must lie in 0..2^63-1, with the {n} seeds that follow it")
+    if lock and not vary:
+        raise InputError("lock: keeps what is outside the classes of vary; give them too")
+    files = _label_files(Path(labels))
+    synthesize = load_generator(checkpoint_path, None)
+    classes = [synthesize.space.id_of(name) for name in vary]
+    maps = [read_label_map(path, synthesize.space, synthesize.size) for path in files]
+    out, written = Path(out), []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path, ids in tqdm(list(zip(files, maps, strict=True)), "generating", unit="map", disable=not progress):
+            for name, image in _images_of(synthesize, torch.from_numpy(ids)[None], seed, n, classes, lock):
+                target = out / f"{path.stem}_{name}.png"
+                with replacing(target) as temporary:
+                    Image.fromarray(image).save(temporary, format="PNG")
+                written.append(target)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+    return written
+
+
+def _label_files(labels: Path) -> list[Path]:
+    """The label map, or those of a folder, whose images would not replace one another."""
+    files = sorted(p for p in labels.iterdir() if p.suffix.lower() == ".png") if labels.is_dir() else [labels]
+    if not files:
+        raise InputError(f"{labels}: holds no PNG; give a label map or a folder of them")
+    for first, second in pairwise(sorted(files, key=lambda p: p.stem)):
+        if first.stem == second.stem:
+            raise InputError(f"{second}: its images would replace those of {first.name}; rename one of the two")
+    return files
+
+
+def _images_of(
+    synthesize: Synthesizer, ids: Tensor, seed: int, n: int, classes: list[int], lock: bool
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and images (H, W, 3) uint8 of one label map (1, H, W)."""
+    for index in range(n):
+        if classes:
+            other = seed + 1 + index
+            image = synthesize.vary(ids, class_region(ids, classes), seed, other, lock)
+            yield f"seed{seed}_vary{other}", to_uint8(image)[0]
+        else:
+            yield f"seed{seed + index}", to_uint8(synthesize(ids, seed=seed + index))[0]
