@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -136,7 +138,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
     folder = prepare_scenes(tmp_path / "scenes", **{**SMALL, "n": 2, "n_val": 1})
     labels = folder / "train" / "labels.npy"
     whole = labels.read_bytes()
-    labels.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    labels.write_bytes(whole[:-1] + bytes([whole[-1] - 1]))  # another class, or void
     with pytest.raises(InputError, match=r"labels\.npy.*changed"):
         load_prepared(folder).verify(progress=False)
     labels.write_bytes(whole[:-100])
@@ -155,13 +157,87 @@ def test_bad_folders_and_splits(folder: Path, tmp_path: Path) -> None:
         load_prepared(tmp_path)
     with pytest.raises(InputError, match="no split 'test'"):
         load_prepared(folder).split("test")
-    for content in ("{", "[]", json.dumps({**load_prepared(folder).index, "format": 99})):
+    for content in ("{", "[" * 100_000, "[]", json.dumps({**load_prepared(folder).index, "format": 99})):
         (tmp_path / "index.json").write_text(content)
         with pytest.raises(InputError, match=r"index\.json"):
             load_prepared(tmp_path)
 
 
-@pytest.mark.parametrize("bad", [{"n": 0}, {"n_val": -1}, {"size": 8}, {"seed": -1}])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("dataset", value) for value in (None, ["scenes"], 1)),
+        *(("height", value) for value in (None, 0, -64, "32", 32.0, True)),
+        *(("num_classes", value) for value in (None, "12", 5, 13, 300)),
+        *(("seed", value) for value in (None, "0", -1)),
+        *(("splits", value) for value in (None, [], {}, ["train"], {"train": None}, {"train": {}})),
+        *(("sha256", value) for value in (None, [], {"train/images.npy": None})),
+        *(("splits.train.count", value) for value in (None, "21", 0, 20)),
+        *(("splits.val.class_pixels", value) for value in (None, "text", [], [1] * 13, [0] * 12 + [5120.0])),
+    ],
+)
+def test_an_index_of_wrong_values_is_refused(folder: Path, tmp_path: Path, key: str, value: object) -> None:
+    shutil.copytree(folder, tmp_path / "data")
+    index = load_prepared(folder).index
+    *outer, last = key.split(".")
+    place = index
+    for name in outer:
+        place = place[name]
+    place[last] = value
+    (tmp_path / "data/index.json").write_text(json.dumps(index))
+    for use in (load_prepared, lambda path: prepare_scenes(path, **SMALL)):
+        with pytest.raises(InputError, match=r"index\.json: .*remove .* and prepare again") as caught:
+            use(tmp_path / "data")
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["train/labels", "val/labels", "train/rarest"])
+def test_an_unknown_class_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    file = shutil.copytree(folder, tmp_path / "data") / f"{name}.npy"
+    array = np.load(file)
+    array.flat[-1] = 200
+    np.save(file, array)
+    with pytest.raises(InputError, match=rf"{name}\.npy: holds class 200, the index knows 0\.\.12; remove"):
+        load_prepared(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"junk", b"PK\x05\x06" + bytes(18), b"\x93NUMPY\x01\x00\xff\xff" + b"{" * 65535]
+)
+def test_made_before_but_no_longer_whole(folder: Path, tmp_path: Path, content: bytes | None) -> None:
+    file = shutil.copytree(folder, tmp_path / "data") / "val/images.npy"
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    for use in (load_prepared, lambda path: prepare_scenes(path, **SMALL)):
+        with pytest.raises(InputError, match=r"val/images\.npy: cannot be read .* prepare again") as caught:
+            use(tmp_path / "data")
+        assert "\n" not in str(caught.value)
+
+
+def test_sigterm_leaves_nothing_and_a_later_run_clears_up(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dpsims", "prepare", "scenes", "--size", "64", "--n", "4000", "--n-val", "5"]
+    making = subprocess.Popen([*command, "--out", str(tmp_path / "scenes")], cwd=paths.ROOT, stderr=subprocess.PIPE)
+    end = time.monotonic() + 60
+    while not list(tmp_path.glob(".scenes.*.part/train/labels.npy")):
+        assert making.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    making.send_signal(signal.SIGTERM)
+    message = making.communicate(timeout=60)[1].decode()
+    assert making.returncode == 130 and "interrupted" in message and "Traceback" not in message
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".scenes.123.part").mkdir()  # of a process that was killed
+    (tmp_path / ".scenes.more.123.part").mkdir()  # of a folder of another name, perhaps under way
+    prepare_scenes(tmp_path / "scenes", **{**SMALL, "n": 2})
+    assert {entry.name for entry in tmp_path.iterdir()} == {"scenes", ".scenes.more.123.part"}
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+BAD = [{"n": 0}, {"n_val": -1}, {"size": 8}, {"size": 1_000_000}, {"size": (128, 513)}, {"seed": -1}, {"n": 10**20},
+       {"n_val": 10**20}]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD)
 def test_bad_arguments_write_nothing(tmp_path: Path, bad: dict) -> None:
     with pytest.raises(InputError):
         prepare_scenes(tmp_path / "scenes", **{**SMALL, **bad})

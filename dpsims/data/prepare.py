@@ -9,11 +9,12 @@
 Any data set is written by `write_prepared` and read by `load_prepared`; these know nothing of where data come from.
 """
 
-import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,12 @@ from tqdm.auto import tqdm
 
 from dpsims import paths
 from dpsims.data import scenes
+from dpsims.data.guard import locked, terminable
+from dpsims.data.index import FORMAT, again, read_index
 from dpsims.errors import InputError
 
-FORMAT = 1  # of the folder
 CHUNK = 16  # images made at a time
+MAX_SIDE = 512  # pixels: what the scenes are drawn for, and what fits into memory
 
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # images, labels, moods
 Source = Callable[[str, int], Iterator[Chunk]]  # (split, number of images) -> the chunks of the split, in order
@@ -56,13 +59,29 @@ class PreparedData:
             InputError: no such split, or a file is missing, damaged or of another shape than the index says.
         """
         if name not in self.index["splits"]:
-            raise InputError(f"{self.path}: no split {name!r}, only {', '.join(self.index['splits'])}")
+            there = ", ".join(self.index["splits"])
+            raise InputError(f"{self.path}: no split {name!r}, only {there}; {again(self.path)}")
         count, height, width = self.index["splits"][name]["count"], self.index["height"], self.index["width"]
         shapes = {"images": (count, height, width, 3), "labels": (count, height, width), "rarest": (count,)}
         if f"{name}/moods.npy" in self.index["sha256"]:
             shapes["moods"] = (count,)
         arrays = {key: _mapped(self.path / name / f"{key}.npy", shape) for key, shape in shapes.items()}
         return SplitArrays(arrays["images"], arrays["labels"], arrays.get("moods"), arrays["rarest"])
+
+    def check(self) -> "PreparedData":
+        """Map every file and look for classes that cannot be; returns itself.
+
+        Raises:
+            InputError: as of `split`, or a class that the index does not know.
+        """
+        for name in self.index["splits"]:
+            arrays, known = self.split(name), self.index["num_classes"]
+            for key in ("labels", "rarest"):
+                highest = int(getattr(arrays, key).max())
+                if highest > known:
+                    file = self.path / name / f"{key}.npy"
+                    raise InputError(f"{file}: holds class {highest}, the index knows 0..{known}; {again(self.path)}")
+        return self
 
     def verify(self, *, progress: bool = True) -> None:
         """Read every file and compare its hash with the index.
@@ -72,7 +91,7 @@ class PreparedData:
         """
         for name, expected in tqdm(self.index["sha256"].items(), desc="verify", disable=not progress):
             if not (self.path / name).is_file() or _sha256(self.path / name) != expected:
-                raise InputError(f"{self.path / name}: missing or changed since it was made; {_again(self.path)}")
+                raise InputError(f"{self.path / name}: missing or changed since it was made; {again(self.path)}")
 
 
 def load_prepared(path: str | Path) -> PreparedData:
@@ -82,13 +101,13 @@ def load_prepared(path: str | Path) -> PreparedData:
         path: the folder with `index.json`.
 
     Raises:
-        InputError: there is none, or it is of another format.
+        InputError: there is none, it is of another format, or a file does not fit what its index says.
     """
     path = Path(path)
-    index = _read_index(path)
+    index = read_index(path)
     if index is None:
         raise InputError(f"{path}: no prepared data (index.json is missing); make it with `dpsims prepare`")
-    return PreparedData(path, index)
+    return PreparedData(path, index).check()
 
 
 def prepare_scenes(
@@ -104,7 +123,7 @@ def prepare_scenes(
 
     Args:
         out: the folder; it must be new, empty, or made by this function with the same arguments.
-        size: side, or (height, width), in pixels.
+        size: side, or (height, width), in pixels: 16 to 512.
         n: images of the split "train".
         n_val: images of the split "val".
         seed: of the data set.
@@ -119,6 +138,8 @@ def prepare_scenes(
     if min(n, n_val) < 1:
         raise InputError(f"scenes of {n} training and {n_val} validation images: give 1 or more of each")
     height, width = scenes.checked_size(size)
+    if max(height, width) > MAX_SIDE:
+        raise InputError(f"scenes of {height} x {width} pixels: give sides of 16 to {MAX_SIDE}")
     scenes.render([], (height, width), seed=seed)  # complains of a bad seed before anything is written
     header = {
         "dataset": "scenes",
@@ -163,20 +184,47 @@ def write_prepared(
         `out` as an absolute path.
 
     Raises:
-        InputError: the folder holds something else or cannot be written.
+        InputError: the folder holds something else, cannot be written, or its disk has no room for the data.
+        KeyboardInterrupt: also on SIGTERM; as after Ctrl-C nothing half-written is left.
     """
     out = Path(out).resolve()
     header = {"format": FORMAT, **header}
     if _made_before(out, header, counts):
         return out
     try:
+        _check_room(out, header, counts)
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(out.parent / f".{out.name}.lock"):
+        with locked(out.parent / f".{out.name}.lock") as alone, terminable() as ended:
+            if alone:
+                _remove_parts(out)
             if not _made_before(out, header, counts):  # another process may have made it while this one waited
-                _make(out, header, counts, source, progress)
+                _make(out, header, counts, lambda *split: _until(ended, source(*split)), progress)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error}); give another folder") from error
     return out
+
+
+def _check_room(out: Path, header: dict[str, Any], counts: dict[str, int]) -> None:
+    """Asked first: a memory map that outgrows its disk kills the process without a word."""
+    needed = sum(counts.values()) * header["height"] * header["width"] * 4  # three bytes of colour, one of label
+    free = shutil.disk_usage(next(parent for parent in out.parents if parent.exists())).free
+    if needed > free:
+        sizes = f"{sum(counts.values())} images take {needed / 1e9:.4g} GB, {free / 1e9:.4g} GB are free"
+        raise InputError(f"{out}: {sizes}; give fewer images, smaller ones, or a folder on another disk")
+
+
+def _until(ended: threading.Event, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    for chunk in chunks:
+        if ended.is_set():
+            raise KeyboardInterrupt
+        yield chunk
+
+
+def _remove_parts(out: Path) -> None:
+    """Remove what processes left that were killed while they made `out`."""
+    for entry in out.parent.iterdir():
+        if re.fullmatch(rf"\.{re.escape(out.name)}\.\d+\.part", entry.name):
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _make(out: Path, header: dict[str, Any], counts: dict[str, int], source: Source, progress: bool) -> None:
@@ -246,8 +294,8 @@ def rarest_class(pixels: np.ndarray) -> np.ndarray:
 
 
 def _made_before(out: Path, header: dict[str, Any], counts: dict[str, int]) -> bool:
-    """True when `out` already holds this, False when it is missing or empty; anything else is an error."""
-    index = _read_index(out)
+    """True when `out` already holds this, whole; False when it is missing or empty; anything else is an error."""
+    index = read_index(out)
     if index is None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out}: holds something else than prepared data; give another folder")
@@ -256,70 +304,23 @@ def _made_before(out: Path, header: dict[str, Any], counts: dict[str, int]) -> b
     there = {**index, **{f"images of {name}": split["count"] for name, split in index["splits"].items()}}
     other = [f"{key} {there.get(key)}, not {value}" for key, value in asked.items() if there.get(key) != value]
     if other:
-        raise InputError(f"{out}: made with {'; '.join(other)}; {_again(out)}")
+        raise InputError(f"{out}: made with {'; '.join(other)}; {again(out)}")
+    PreparedData(out, index).check()
     return True
-
-
-def _read_index(path: Path) -> dict[str, Any] | None:
-    file = path / "index.json"
-    try:
-        index = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); {_again(path)}") from error
-    needed = {"format", "dataset", "height", "width", "num_classes", "splits", "sha256"}
-    if not isinstance(index, dict) or not needed <= index.keys():
-        raise InputError(f"{file}: not the index of prepared data; {_again(path)}")
-    if index["format"] != FORMAT:
-        raise InputError(f"{file}: format {index['format']}, this version reads {FORMAT}; {_again(path)}")
-    return index
-
-
-def _again(path: Path) -> str:
-    return f"remove {path} and prepare again, or give another folder"
 
 
 def _mapped(file: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); {_again(file.parent.parent)}") from error
+        array = np.lib.format.open_memmap(file, "r")  # `np.load` would take other kinds of files too
+    except Exception as error:  # damaged headers raise many kinds, some with several lines of text
+        reason = " ".join(str(error).split())
+        raise InputError(f"{file}: cannot be read ({reason}); {again(file.parent.parent)}") from error
     if array.shape != shape or array.dtype != np.uint8:
         there = f"{array.shape} {array.dtype}"
-        raise InputError(f"{file}: holds {there}, the index says {shape} uint8; {_again(file.parent.parent)}")
+        raise InputError(f"{file}: holds {there}, the index says {shape} uint8; {again(file.parent.parent)}")
     return array
 
 
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Hold a lock file, so that of several processes one works and the others wait.
-
-    Only saves work: where files cannot be locked, each process works for itself and the first to rename wins.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    while True:
-        stream = file.open("w")
-        with contextlib.suppress(OSError):  # some network file systems know no locks
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        try:
-            current = os.fstat(stream.fileno()).st_ino == file.stat().st_ino
-        except FileNotFoundError:
-            current = False
-        if current:
-            break
-        stream.close()  # its last holder removed the file while this process waited: take the new one
-    try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-        stream.close()

@@ -1,0 +1,71 @@
+"""index.json of a prepared folder: read once, and every value checked before anything relies on it."""
+
+import json
+from pathlib import Path
+from reprlib import repr as short
+from typing import Any
+
+from dpsims.errors import InputError
+
+FORMAT = 1  # of the folder
+MAX_CLASSES = 255  # labels are uint8, and 0 is void
+
+
+def read_index(path: Path) -> dict[str, Any] | None:
+    """The index of a prepared folder, or None where there is none.
+
+    Raises:
+        InputError: it cannot be read, is of another format, or holds a value that cannot be.
+    """
+    file = path / "index.json"
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); {again(path)}") from error
+    problem = _problem(index)
+    if problem:
+        raise InputError(f"{file}: {problem}; {again(path)}")
+    return index
+
+
+def again(path: Path) -> str:
+    """The remedy for a folder that is not what it should be."""
+    return f"remove {path} and prepare again, or give another folder"
+
+
+def _problem(index: Any) -> str:
+    """What is wrong with an index, in words; empty for a good one."""
+    if not isinstance(index, dict) or "format" not in index:
+        return "not the index of prepared data"
+    if index["format"] != FORMAT:
+        return f"format {short(index['format'])}, this version reads {FORMAT}"
+    if not isinstance(index.get("dataset"), str):
+        return f"dataset {short(index.get('dataset'))} is not a name"
+    for key, lowest in {"height": 1, "width": 1, "num_classes": 1, "seed": 0}.items():
+        if not _whole(index.get(key), lowest) and (key in index or key != "seed"):  # not all data are drawn by a seed
+            return f"{key} {short(index.get(key))} is not a whole number of {lowest} or more"
+    if index["num_classes"] > MAX_CLASSES:
+        return f"num_classes {short(index['num_classes'])} is more than {MAX_CLASSES}"
+    hashes, splits = index.get("sha256"), index.get("splits")
+    if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
+        return f"sha256 {short(hashes)} is not a hash for each file"
+    if not isinstance(splits, dict) or not splits:
+        return f"splits {short(splits)} names no split"
+    return next(filter(None, (_split_problem(name, split, index) for name, split in splits.items())), "")
+
+
+def _split_problem(name: str, split: Any, index: dict[str, Any]) -> str:
+    if not isinstance(split, dict) or not _whole(split.get("count"), 1):
+        return f"split {name} is {short(split)}, without a count of 1 or more"
+    pixels, classes = split.get("class_pixels"), index["num_classes"] + 1
+    total = split["count"] * index["height"] * index["width"]
+    numbers = isinstance(pixels, list) and len(pixels) == classes and all(_whole(n, 0) for n in pixels)
+    if not numbers or sum(pixels) != total:
+        return f"class_pixels of {name} {short(pixels)} are not {classes} whole numbers that sum to {total}"
+    return ""
+
+
+def _whole(value: Any, lowest: int) -> bool:
+    return type(value) is int and value >= lowest  # `isinstance` would take True for 1
