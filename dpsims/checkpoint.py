@@ -188,7 +188,10 @@ def backbone_sha256(config: configuration.Config) -> str:
 
 def checkpoints(run: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
-    return sorted(p for p in (run / "checkpoints").glob("step_*") if (p / "config.json").is_file())
+    found = [
+        p for p in (run / "checkpoints").glob("step_*") if p.name[5:].isdecimal() and (p / "config.json").is_file()
+    ]
+    return sorted(found, key=lambda p: int(p.name[5:]))  # by number: names mislead from eight digits on
 
 
 def resolve(path: str | Path) -> Path:

@@ -2,6 +2,7 @@
 crash."""
 
 import csv
+import math
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # a lower room never imports a higher one
     from dpsims.training import Trainer
 
 KEEP = 2  # checkpoints
+MODEL_FILES = ("generator.safetensors", "provenance.json")  # in a checkpoint or an exported model, never in a run
 COLUMNS = (
     "step", "loss_d_real", "loss_d_fake", "loss_g_pixel", "loss_g_contrastive", "loss_g_diversity", "fakes_found",
     "gap", "sigma", "lr_generator", "grad_generator", "grad_discriminator", "grad_pixel", "grad_contrastive",
@@ -39,35 +41,39 @@ class RunFolder:
 
     Args:
         out: the folder.
-        config: of the run; a folder of another configuration is refused.
+        config: of the run; a folder of another configuration is refused, wherever the data lie.
         resume: whether a run may be there already.
 
     Raises:
-        InputError: `out` cannot be written, holds a run though `resume` is False, or one of another configuration.
+        InputError: `out` cannot be written, is a model, holds a run though `resume` is False, or one of another
+            configuration.
     """
 
     def __init__(self, out: Path, config: Config, resume: bool) -> None:
         self.out, self.config = out, config
         checkpoint.commit()  # now: the code that runs is that of the start, whatever is committed meanwhile
-        saved = out / "config.json"
-        if (out / "generator.safetensors").exists():
+        try:
+            self._open(resume)
+        except OSError as error:
+            raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+
+    def _open(self, resume: bool) -> None:
+        out, saved = self.out, self.out / "config.json"
+        if any((out / name).exists() for name in MODEL_FILES):
             raise InputError(
-                f"{out}: holds a checkpoint, which no training goes on from; name the run, or another --out"
+                f"{out}: is a checkpoint or an exported model, no run; give the run's folder or a new --out"
             )
         if saved.is_file():
             if not resume:
                 raise InputError(f"{out}: holds a training already; pass --resume to go on, or choose another --out")
-            differences = _differences(configuration.load(saved), config)
+            differences = _differences(configuration.load(saved), self.config)
             if differences:
                 raise InputError(f"{saved}: is of another configuration ({differences}); choose another --out")
         elif out.is_dir() and any(out.iterdir()):
             raise InputError(f"{out}: holds files but no dpsims run; choose another --out")
-        try:
-            (out / "samples").mkdir(parents=True, exist_ok=True)
-            if not saved.is_file():
-                checkpoint.write_json(saved, config.to_dict())
-        except OSError as error:
-            raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+        (out / "samples").mkdir(parents=True, exist_ok=True)
+        if not checkpoint.checkpoints(out):  # a run that starts; it may have been killed at its first attempt
+            checkpoint.write_json(saved, self.config.to_dict())
 
     def log(self, step: int, row: dict[str, float]) -> None:
         """Appends a row to metrics.csv; terms that were not measured at this step stay empty."""
@@ -86,7 +92,7 @@ class RunFolder:
             facts = checkpoint.provenance(
                 step=step, steps=self.config.train.steps, seed=self.config.train.seed, seconds=round(seconds, 1),
                 cpu_seconds=round(cpu_seconds, 3),
-                data={k: trainer.data.index.get(k) for k in ("dataset", "height", "width", "seed", "sha256")},
+                data=_facts(trainer.data),
             )  # fmt: skip
             save_file(checkpoint.without_backbone(trainer.generator), folder / "generator_live.safetensors")
             counters = {"step": step, "seconds": seconds, "cpu_seconds": cpu_seconds}
@@ -103,33 +109,44 @@ class RunFolder:
         Returns:
             Steps done, seconds spent, process CPU seconds spent in steps (from 0 for a run that did not count them);
             zeros without a checkpoint.
+
+        Raises:
+            InputError: the checkpoint is damaged or of other data, or the log is not one.
         """
-        for torn in (self.out / "checkpoints").glob(".*"):  # a process was killed while it wrote this
+        for torn in (self.out / "checkpoints").glob(".step_*"):  # a process was killed while it saved
             shutil.rmtree(torn, ignore_errors=True)
         found = checkpoint.checkpoints(self.out)
-        step, seconds, cpu_seconds = 0, 0.0, 0.0
-        if found:
-            folder = found[-1]
-            learnt = (checkpoint.read_provenance(folder).get("data") or {}).get("sha256")
-            if learnt != trainer.data.index["sha256"]:
-                raise InputError(f"{folder}: was trained on other data than {trainer.data.path}; choose another --out")
-            try:
-                checkpoint.load_weights(trainer.ema, folder / "generator.safetensors")
-                checkpoint.load_weights(trainer.generator, folder / "generator_live.safetensors")
-                checkpoint.load_weights(trainer.discriminator, folder / "discriminator.safetensors")
-                state = torch.load(folder / "training_state.pt", map_location=trainer.device, weights_only=True)
-                trainer.load_state(state)
-                step, seconds = int(state["step"]), float(state["seconds"])
-                cpu_seconds = float(state.get("cpu_seconds", 0.0))
-                if folder.name != f"step_{step:07d}":
-                    raise ValueError(f"step {step} in {folder.name}")
-            except Exception as error:  # the readers raise many kinds; all of them mean that the folder is not usable
-                why = " ".join(str(error).split())[:200]
-                raise InputError(
-                    f"{folder}: not usable ({type(error).__name__}: {why}); delete it to go on from the checkpoint "
-                    "before it"
-                ) from error
+        step, seconds, cpu_seconds = self._load(trainer, found[-1]) if found else (0, 0.0, 0.0)
         self._cut_log(step)
+        return step, seconds, cpu_seconds
+
+    def _load(self, trainer: "Trainer", folder: Path) -> tuple[int, float, float]:
+        networks = {
+            "generator": trainer.ema,
+            "generator_live": trainer.generator,
+            "discriminator": trainer.discriminator,
+        }
+        name = "provenance.json"
+        try:
+            facts = checkpoint.read_provenance(folder)
+            for network, model in networks.items():
+                name = f"{network}.safetensors"
+                checkpoint.load_weights(model, folder / name)
+            name = "training_state.pt"
+            state = torch.load(folder / name, map_location=trainer.device, weights_only=True)
+            trainer.load_state(state)
+            step, seconds, cpu_seconds = state["step"], state["seconds"], state.get("cpu_seconds", 0.0)
+            if folder.name != f"step_{step:07d}" or step > self.config.train.steps:
+                raise ValueError("a step of another checkpoint")
+            if not math.isfinite(seconds + cpu_seconds):
+                raise ValueError("a time that is no number")
+        except Exception as error:  # the readers raise many kinds; all of them mean that the file is not usable
+            raise InputError(
+                f"{folder / name}: not usable ({type(error).__name__}); delete {folder} to go on from the checkpoint "
+                "before it, or from the start if there is none"
+            ) from error
+        if facts.get("data") != _facts(trainer.data):
+            raise InputError(f"{folder}: trained on other data than {trainer.data.path}; give the same --data again")
         return step, seconds, cpu_seconds
 
     def _cut_log(self, step: int) -> None:
@@ -138,13 +155,17 @@ class RunFolder:
         if not path.exists():
             return
         try:
-            with path.open(newline="") as file:
-                rows = list(csv.reader(file))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{path}: not readable as a log ({error}); move it away to go on without it") from None
+            text = path.read_text(encoding="utf-8")
+            if ",".join(COLUMNS).startswith(text.rstrip()):  # killed before the first row: nothing, or a torn header
+                path.unlink()
+                return
+            head, *rows = csv.reader(text.splitlines())
+        except (OSError, ValueError, csv.Error) as error:
+            raise InputError(f"{path}: cannot be read ({error}); remove it to start the log anew") from None
+        if head[:1] != ["step"] or not set(head) <= set(COLUMNS):
+            raise InputError(f"{path}: is not the log of a training; remove it to start the log anew")
         # a row torn by a crash is of a step that runs again, and it is the last
-        head = rows[0] if rows and rows[0][:1] == ["step"] else list(COLUMNS)
-        kept = [r for r in rows[1:] if len(r) == len(head) and r[0].isdigit() and int(r[0]) < step]
+        kept = [r for r in rows if len(r) == len(head) and r[0].isdigit() and int(r[0]) < step]
         temporary = path.with_name(".metrics.csv.tmp")
         with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
@@ -185,14 +206,18 @@ def stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def _facts(data: PreparedData) -> dict[str, Any]:
+    """What tells one data set from another, wherever it lies."""
+    return {key: data.index.get(key) for key in ("dataset", "height", "width", "seed", "sha256")}
+
+
 def _differences(old: Config, new: Config) -> str:
-    """The first three fields that differ, as text; empty where none do. Where the data lie is no difference: `restore`
-    compares the data themselves."""
+    """The first three fields that differ, as text; empty where none do. Of data the hashes count, not the place."""
     changed = [
         f"{section}.{name} {value!r} there, {new.to_dict()[section][name]!r} here"
         for section, part in old.to_dict().items()
         for name, value in part.items()
-        if value != new.to_dict()[section][name] and (section, name) != ("data", "path")
+        if value != new.to_dict()[section][name] and f"{section}.{name}" != "data.path"
     ]
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     return "; ".join(changed[:3]) + more
@@ -202,11 +227,14 @@ def read_metrics(run: str | Path) -> dict[str, list[float]]:
     """metrics.csv as columns; NaN where a term was not measured.
 
     Raises:
-        InputError: there is no log.
+        InputError: there is no log, or it is damaged.
     """
     path = Path(run) / "metrics.csv"
     if not path.is_file():
         raise InputError(f"{path}: no such file; is this folder a dpsims run?")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row.get(name) or "nan") for row in rows] for name in COLUMNS}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row.get(name) or "nan") for row in rows] for name in COLUMNS}
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: is not the log of a training ({error}); give another run folder") from None

@@ -25,10 +25,9 @@ from tqdm.auto import tqdm
 
 from dpsims import checkpoint, draws, losses
 from dpsims.config import Config
-from dpsims.data.loader import Batch, TrainingBatches, in_order
-from dpsims.data.prepare import PreparedData, ensure_scenes, load_prepared
+from dpsims.data.loader import Batch, TrainingBatches, in_order, prepared_data
+from dpsims.data.prepare import PreparedData
 from dpsims.errors import InputError
-from dpsims.labels import label_space
 from dpsims.models.patch_head import LEVELS, PatchHead
 from dpsims.optimisation import gradient_norm, learning_rate_factor, update_ema
 from dpsims.run_folder import KEEP, RunFolder, stop_signals
@@ -257,26 +256,6 @@ class _Both:
         return torch.cat([self.real(half, level), self.fake(half, level)])
 
 
-def prepared_data(config: Config) -> PreparedData:
-    """The data that a configuration names; Scenes are made in the cache when it names no folder.
-
-    Raises:
-        InputError: the folder is no prepared data set, or its size or classes are not the configuration's.
-    """
-    d = config.data
-    if not d.path and d.dataset != "scenes":
-        raise InputError(f"data.path: empty, but data set {d.dataset!r} must be prepared first; give --data DIR")
-    path = Path(d.path) if d.path else ensure_scenes((d.height, d.width), n=d.num_images, seed=d.seed)
-    data = load_prepared(path)
-    found, asked = [(x["dataset"], x["height"], x["width"]) for x in (data.index, vars(d))]
-    if found != asked:
-        raise InputError(f"{path}: holds {found} (data set, height, width), but the configuration asks for {asked}")
-    there, known = data.index["num_classes"], label_space(d.dataset).num_classes
-    if there != known:
-        raise InputError(f"{path}: holds {there} classes, but {d.dataset} has {known}; prepare it anew")
-    return data
-
-
 def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = True, keep: int = KEEP) -> FitResult:
     """Trains a DP-SIMS.
 
@@ -309,15 +288,16 @@ def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = 
             log = trainer.step(step, measure=step % t.grad_norm_every == 0)
             cpu_seconds += time.process_time() - before
             done = step + 1
-            if step % t.log_every == 0:
-                row = {key: float(value) for key, value in log.items()} | {"cpu_seconds": cpu_seconds}
-                run.log(step, row)
-                bar.set_postfix_str(f"D finds {row['fakes_found']:.0%} of fakes, gradient {row['grad_generator']:.2g}")
-                _stop_if_hopeless(trainer, step, row)
-            bar.update()
             stop = asked_to_stop.is_set()
-            if done % t.checkpoint_every == 0 or done == t.steps or stop:
-                _stop_if_hopeless(trainer, step, {key: float(value) for key, value in log.items()})
+            save = done % t.checkpoint_every == 0 or done == t.steps or stop
+            if step % t.log_every == 0 or save:
+                row = {key: float(value) for key, value in log.items()} | {"cpu_seconds": cpu_seconds}
+                if step % t.log_every == 0:
+                    run.log(step, row)
+                bar.set_postfix_str(f"D finds {row['fakes_found']:.0%} of fakes, gradient {row['grad_generator']:.2g}")
+                _stop_if_hopeless(trainer, run, step, row)  # before weights that are no numbers push out good ones
+            bar.update()
+            if save:
                 run.save(trainer, done, time.monotonic() - begin, cpu_seconds, keep)
             if done % t.sample_every == 0 or done == t.steps:
                 run.sample(trainer.ema, data, done)
@@ -327,12 +307,15 @@ def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = 
     return FitResult(run.out, done, done == t.steps)
 
 
-def _stop_if_hopeless(trainer: Trainer, step: int, row: dict[str, float]) -> None:
+def _stop_if_hopeless(trainer: Trainer, run: RunFolder, step: int, row: dict[str, float]) -> None:
     """Raises DeadRun for a dead generator, InputError for a loss that is no number."""
     broken = [key for key, value in row.items() if not math.isfinite(value)]
     if broken:
+        found = checkpoint.checkpoints(run.out)
+        whole = f"; {found[-1]} is from before" if found else ""
         raise InputError(
-            f"step {step}: {broken[0]} is {row[broken[0]]}; train anew with lower rates, or with a smaller clip_norm"
+            f"{run.out}: at step {step} {broken[0]} is {row[broken[0]]}; train anew with lower train.lr_generator and "
+            f"train.lr_discriminator{whole}"
         )
     if int(trainer.dead) >= trainer.t.dead_after:
         raise DeadRun(

@@ -1,7 +1,6 @@
 """The training: every parameter learns, the backbone does not, and a killed run comes back bit for bit."""
 
 import csv
-import json
 import os
 import random
 import shutil
@@ -275,7 +274,7 @@ def test_bad_input_leaves_nothing_behind(data, tmp_path):
 def test_a_damaged_state_is_named(data, tmp_path):
     fit(tiny(data), tmp_path / "run", progress=False)
     (resolve(tmp_path / "run") / "training_state.pt").write_bytes(b"junk")
-    with pytest.raises(InputError, match="step_0000006: not usable .*delete it to go on"):
+    with pytest.raises(InputError, match="training_state.pt: not usable"):
         fit(tiny(data), tmp_path / "run", resume=True, progress=False)
 
 
@@ -355,72 +354,3 @@ def test_plain_python_m_runs_the_training(data, tmp_path):
     done = subprocess.run([*command, "--data", str(data), "--set", "train.steps=x"], capture_output=True, text=True)
     assert done.returncode == 2 and "train.steps: 'x'" in done.stderr and "Traceback" not in done.stderr
     assert not Path(tmp_path / "run").exists()
-
-
-def test_resume_wants_a_run_and_its_own_data(data, tmp_path):
-    config = tiny(data, "train.steps=4")
-    fit(config, tmp_path / "run", progress=False)
-    exported = export_run(tmp_path / "run", tmp_path / "exported")
-    for folder in (exported, resolve(tmp_path / "run")):
-        before = sorted(p.name for p in folder.iterdir())
-        with pytest.raises(InputError, match="holds a checkpoint, which no training goes on from"):
-            fit(config, folder, resume=True, progress=False)
-        assert sorted(p.name for p in folder.iterdir()) == before
-    shutil.rmtree(checkpoints(tmp_path / "run")[-1])
-    other = prepare_scenes(tmp_path / "other", size=64, n=48, n_val=8, seed=77, progress=False)
-    with pytest.raises(InputError, match="was trained on other data than"):
-        fit(override(config, [f"data.path={other}"]), tmp_path / "run", resume=True, progress=False)
-    moved = shutil.copytree(data, tmp_path / "moved")
-    assert fit(override(config, [f"data.path={moved}"]), tmp_path / "run", resume=True, progress=False).finished
-
-
-def test_damage_to_a_run_is_named_on_resume(data, tmp_path):
-    config = tiny(data, "train.steps=4")
-    fit(config, tmp_path / "run", progress=False)
-    newest = checkpoints(tmp_path / "run")[-1]
-    state = torch.load(newest / "training_state.pt", weights_only=True)
-    for damage in ({"step": "four"}, {"step": None}, {"step": 999}, {"step": -5}, {"seconds": "long"}):
-        torch.save(state | damage, newest / "training_state.pt")
-        with pytest.raises(InputError, match="step_0000004: not usable .*delete it to go on"):
-            fit(config, tmp_path / "run", resume=True, progress=False)
-    torch.save(state, newest / "training_state.pt")
-    (newest / "generator_live.safetensors").write_bytes(b"junk")
-    with pytest.raises(InputError, match="not usable .*delete it to go on from the checkpoint before"):
-        fit(config, tmp_path / "run", resume=True, progress=False)
-    shutil.rmtree(newest)
-    (tmp_path / "run" / "checkpoints" / ".step_0000003.torn").mkdir()
-    log = tmp_path / "run" / "metrics.csv"
-    kept = log.read_bytes()
-    log.write_bytes(bytes(range(256)))
-    with pytest.raises(InputError, match="metrics.csv: not readable as a log"):
-        fit(config, tmp_path / "run", resume=True, progress=False)
-    log.write_bytes(kept)
-    assert fit(config, tmp_path / "run", resume=True, progress=False).finished
-    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
-    assert read_metrics(tmp_path / "run")["step"] == [0, 1, 2, 3]
-
-
-def test_what_is_no_number_is_not_saved(data, tmp_path, monkeypatch):
-    config = tiny(data, "train.steps=4", "train.log_every=100", "train.checkpoint_every=2")
-    original = Trainer.step
-
-    def broken(self, step, measure=False):
-        log = original(self, step, measure)
-        return log | {"loss_d_real": torch.tensor(float("nan"))} if step == 3 else log
-
-    monkeypatch.setattr(Trainer, "step", broken)
-    with pytest.raises(InputError, match="step 3: loss_d_real is nan"):
-        fit(config, tmp_path / "run", progress=False)
-    assert [p.name for p in checkpoints(tmp_path / "run")] == ["step_0000002"]
-
-
-def test_data_of_other_classes_are_refused(data, tmp_path):
-    other = shutil.copytree(data, tmp_path / "other")
-    index = json.loads((other / "index.json").read_text())
-    index["num_classes"] = 13
-    for split in index["splits"].values():
-        split["class_pixels"].append(0)
-    (other / "index.json").write_text(json.dumps(index))
-    with pytest.raises(InputError, match="holds 13 classes, but scenes has 12"):
-        fit(tiny(other), tmp_path / "run", progress=False)
-    assert not (tmp_path / "run").exists()

@@ -6,13 +6,17 @@ class in the image. A batch is a pure function of (seed, step): there is no load
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dpsims import draws
-from dpsims.data.prepare import SplitArrays
+from dpsims.config import Config
+from dpsims.data.prepare import PreparedData, SplitArrays, ensure_scenes, load_prepared
+from dpsims.errors import InputError
+from dpsims.labels import label_space
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,36 @@ class Batch:
     images: Tensor
     labels: Tensor
     samples: range
+
+
+def prepared_data(config: Config) -> PreparedData:
+    """The data that a configuration names; Scenes are made in the cache when it names no folder.
+
+    Raises:
+        InputError: the folder is no prepared data set, is damaged or lacks a split, or its size, seed or classes are
+            not the configuration's.
+    """
+    d = config.data
+    if not d.path and d.dataset != "scenes":
+        raise InputError(f"data.path: empty, but data set {d.dataset!r} must be prepared first; give --data DIR")
+    path = Path(d.path) if d.path else ensure_scenes((d.height, d.width), n=d.num_images, seed=d.seed)
+    data = load_prepared(path)
+    there = {"seed": d.seed, **data.index}  # not all data are drawn by a seed
+    other = [name for name in ("dataset", "height", "width", "seed") if there[name] != getattr(d, name)]
+    if other:
+        found = ", ".join(f"data.{name}={there[name]}" for name in other)
+        asked = ", ".join(f"{getattr(d, name)}" for name in other)
+        raise InputError(
+            f"{path}: holds {found}, but the configuration asks for {asked}; --set it so, or give other --data"
+        )
+    known = label_space(d.dataset).num_classes
+    if data.index["num_classes"] != known:
+        raise InputError(
+            f"{path}: holds {data.index['num_classes']} classes, {d.dataset} has {known}; prepare it again"
+        )
+    for split in ("train", "val"):  # sample sheets need the second; it is not to be missed after hours
+        data.split(split)
+    return data
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
