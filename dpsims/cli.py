@@ -55,7 +55,7 @@ app = typer.Typer(
     "`dpsims reproduce --preset demo` shows everything at once.",
 )
 
-Size = Annotated[int, Option(help="Height and width in pixels, 64 to 512.")]
+Size = Annotated[int, Option(help="Height and width in pixels, 16 to 512.")]
 Seed = Annotated[int, Option(help="Same seed, same result.")]
 Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, ...; the GPU where there is one if not given.")]
 Settings = Annotated[
