@@ -16,22 +16,20 @@ MOOD_COLOURS = ("#56B4E9", "#D55E00", "#2b3a67", "#8a8f98", "#E69F00", "#dfe7ee"
 
 
 @_styled
-def draw_distances(equal: np.ndarray, different: np.ndarray, mean: float, threshold: float) -> Figure:
+def draw_distances(equal: np.ndarray, different: np.ndarray, mean: float) -> Figure:
     """How far two draws of one label map are apart: a histogram of all pairs, in percent.
 
     Args:
         equal: distances of the pairs of the same mood, which are 0 where only the mood is drawn.
         different: distances of the others.
         mean: over all pairs, marked by a line.
-        threshold: of the diversity constraint, in the same unit, marked by another.
     """
     figure, axes = plt.subplots(figsize=(6.4, 3.2))
     pairs = [np.ravel(equal), np.ravel(different)]
     shares = [np.full(len(distances), 100 / sum(map(len, pairs))) for distances in pairs]
     edges = np.linspace(0, 1.02 * max(float(distances.max()) for distances in pairs), 28)
     axes.hist(pairs, edges, weights=shares, stacked=True, color=[GREY, BLUE], label=["the same mood", "two moods"])
-    axes.axvline(mean, color="#222", lw=1.4, label=f"mean {mean:.2f}")
-    axes.axvline(threshold, color=ORANGE, lw=1.4, ls="--", label=f"threshold {threshold:.2f}")
+    axes.axvline(mean, color=ORANGE, lw=1.6, label=f"mean {mean:.2f}")
     axes.set(xlabel="mean L1 distance, images in [0, 1]", ylabel="pairs of draws, %", xlim=(0, edges[-1]))
     axes.set_title("Two draws of one label map: how far apart")
     axes.legend(fontsize=9)
@@ -60,6 +58,7 @@ def attention_maps(label_map: np.ndarray, levels: Mapping[str, np.ndarray], toke
     axes[0, 0].set_title("label map", fontsize=9)
     for panel in axes.flat:
         panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_visible(False)
     bar = figure.colorbar(shown, ax=axes, shrink=0.85, label="weight / even share")
     bar.set_ticks([0, 0.5, 1, *np.linspace(1, norm.vmax, 3)[1:]])
     bar.ax.yaxis.set_major_formatter("{x:.1f}")

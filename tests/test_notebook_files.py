@@ -91,6 +91,16 @@ def test_reads_well(path):
     assert "metrics.json" in cells(path)[-1].source, "the last cell writes the figures of merit"
 
 
+@pytest.mark.parametrize("name", [name for name in PAPER_ORDER if name != "02_backbone_ablations"])
+def test_ends_with_what_ran_where(name):
+    last = cells(ROOT / f"notebooks/{name}.ipynb")[-1]
+    assert "save_metrics(" in last.source and re.search(r"^environment\(.*seed=seed", last.source, re.MULTILINE)
+    assert "nbval-ignore-output" in last.metadata.tags, "another machine prints another table"
+    (shown,) = (output.data["text/markdown"] for output in last.outputs)
+    for fact in ("seed", "commit", "torch", "timm", "python", "threads", "CPU"):
+        assert f"| {fact} |" in shown
+
+
 @each
 def test_cells_have_no_unused_leftovers(path):
     assert all(cell.source.strip() for cell in nbformat.read(path, as_version=4).cells), "an empty cell"

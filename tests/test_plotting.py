@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 
 from dpsims import plotting, plotting_parts
 from dpsims.labels import label_space
-from dpsims.notebook import cell, output_folder, palette_png, save_metrics, table
+from dpsims.notebook import cell, environment, output_folder, palette_png, save_metrics, table
 from dpsims.plotting_rows import distance_dots
 from dpsims.run_folder import COLUMNS
 
@@ -40,7 +40,7 @@ FIGURES = {
     "focal_curves": lambda: plotting.focal_curves([0, 2], (0.5, 0.2), lambda p, gamma: -((1 - p) ** gamma) * np.log(p)),
     "training_curves": lambda: plotting.training_curves(METRICS),
     "reference_lines": lambda: plotting.reference_lines(ROWS, ["generator"], {"frechet": "distance", "miou": "mIoU"}),
-    "draw_distances": lambda: plotting_parts.draw_distances(np.zeros(4), np.r_[0.1, 0.2, 0.2, 0.5], 0.125, 0.11),
+    "draw_distances": lambda: plotting_parts.draw_distances(np.zeros(4), np.r_[0.1, 0.2, 0.2, 0.5], 0.125),
     "attention_maps": lambda: plotting_parts.attention_maps(
         IMAGES[0], {"4 x 4": WEIGHTS[:, :4, :4], "8 x 8": WEIGHTS}, [[0, 1, 2], [3, 4, 31]]
     ),
@@ -118,7 +118,7 @@ def test_draw_distances_show_every_pair_once():
     assert first.get_height() == pytest.approx(50) and not any(bar.get_height() for bar in others), "half are equal"
     assert sum(bar.get_height() for bar in axes.patches) == pytest.approx(100)
     assert axes.get_xlim()[1] >= 0.5 and axes.get_ylim()[1] >= max(tops)
-    assert [line.get_xdata()[0] for line in axes.lines] == [0.125, 0.11]
+    assert [line.get_xdata()[0] for line in axes.lines] == [0.125]
 
 
 def test_attention_maps_share_one_scale_in_which_even_is_white():
@@ -166,6 +166,12 @@ def test_table_and_cells():
         "1,234", "0.12", "123", "–", "–", "yes", "0", "2.0", "x"
     ]  # fmt: skip
     assert table({"a": [1, 0.5]}, ["n", "p"], corner="row").data == "| row | n | p |\n|:--|--:|--:|\n| a | 1 | 0.50 |"
+
+
+def test_environment_names_seeds_versions_and_the_cpu():
+    lines = dict(line.strip("| ").split(" | ") for line in environment(seed=3, other=5).data.splitlines()[2:])
+    assert lines["seed"] == "3" and lines["other"] == "5" and lines["threads"].isdigit()
+    assert {"commit", "torch", "timm", "numpy", "python"} <= lines.keys() and lines["CPU"].endswith(" cores")
 
 
 def test_output_folder_and_metrics(tmp_path):

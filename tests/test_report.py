@@ -58,7 +58,7 @@ def test_the_verdict_follows_the_figures():
         ({"frechet": 120.0}, "by the texture distance alone"),
         ({"frechet_texture": 600.0}, "but not by the texture distance"),
         ({"frechet": 120.0, "frechet_texture": 600.0}, "no closer to real images"),
-        ({"frechet_interval": [20.0, 130.0]}, "too few maps to be sure"),
+        ({"frechet_interval": [20.0, 130.0]}, "not certain with these maps"),
         ({"frechet_interval": None}, "by both distances"),
         ({"miou": 0.5}, "no more than in flat colours"),
         ({"miou": 0.7}, "as much as in flat colours"),

@@ -74,7 +74,7 @@ def _realism(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
         (False, False): "no closer to real images than flat colours in the right moods",
     }[tuple(closer)]
     low, high = row.get("frechet_interval") or (row["frechet"],) * 2
-    sure = "too few maps to be sure of the distance" if low <= flat["frechet"] <= high else "beyond its interval"
+    sure = "not certain with these maps" if low <= flat["frechet"] <= high else "beyond its interval"
     return (
         f"**Realism**: {said} (distance {row['frechet']:.0f} against {flat['frechet']:.0f}, {sure}; texture "
         f"{row['frechet_texture']:.0f} against {flat['frechet_texture']:.0f}). A perfect sampler has "
