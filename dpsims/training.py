@@ -60,6 +60,8 @@ class Trainer:
     def __init__(self, config: Config, data: PreparedData) -> None:
         AcceleratorState._reset_state()  # else a second training in one notebook kernel could not change its precision
         self.accelerator = Accelerator(mixed_precision="bf16" if config.train.bf16 else "no")
+        if self.accelerator.num_processes > 1:
+            raise InputError("training is on one process so far; start it without `accelerate launch`")
         self.config, self.device = config, self.accelerator.device
         self.data, self.t = data, config.train
         split, pixels = data.split("train"), data.index["splits"]["train"]["class_pixels"]
@@ -112,7 +114,7 @@ class Trainer:
         factor = learning_rate_factor(step, self.t.steps, self.t.warmup_steps, self.t.decay_from)
         self.g_optimiser.param_groups[0]["lr"] = factor * self.t.lr_generator
         self.d_optimiser.param_groups[0]["lr"] = factor * self.t.lr_discriminator
-        batch = self.batches(step, self.accelerator.process_index, self.accelerator.num_processes)
+        batch = self.batches(step)
         real, labels = batch.images.to(self.device), batch.labels.to(self.device)
         # a batch of fakes shows fewer maps, each under several noises: the diversity constraint compares them
         shown = labels[:: self.t.noises_per_map]

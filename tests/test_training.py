@@ -319,6 +319,12 @@ def test_more_processes_see_the_same_batch(data):
     assert not torch.equal(whole.images, batches(8).images)
 
 
+def test_more_processes_are_refused(data, monkeypatch):
+    monkeypatch.setattr("dpsims.training.Accelerator.num_processes", 2)
+    with pytest.raises(InputError, match="training is on one process so far"):
+        Trainer(tiny(data), load_prepared(data))
+
+
 def test_images_and_labels_flip_together(data):
     prepared = load_prepared(data)
     split = prepared.split("train")
