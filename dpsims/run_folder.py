@@ -126,27 +126,21 @@ class RunFolder:
             "generator_live": trainer.generator,
             "discriminator": trainer.discriminator,
         }
-        name = "provenance.json"
-        try:
+        with _usable(folder / "provenance.json"):
             facts = checkpoint.read_provenance(folder)
-            for network, model in networks.items():
-                name = f"{network}.safetensors"
-                checkpoint.load_weights(model, folder / name)
-            name = "training_state.pt"
-            state = torch.load(folder / name, map_location=trainer.device, weights_only=True)
+        if facts.get("data") != _facts(trainer.data):
+            raise InputError(f"{folder}: trained on other data than {trainer.data.path}; give the same --data again")
+        for name, model in networks.items():
+            with _usable(folder / f"{name}.safetensors") as file:
+                checkpoint.load_weights(model, file)
+        with _usable(folder / "training_state.pt") as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
             trainer.load_state(state)
             step, seconds, cpu_seconds = state["step"], state["seconds"], state.get("cpu_seconds", 0.0)
             if folder.name != f"step_{step:07d}" or step > self.config.train.steps:
-                raise ValueError("a step of another checkpoint")
+                raise InputError("a step of another checkpoint")
             if not math.isfinite(seconds + cpu_seconds):
-                raise ValueError("a time that is no number")
-        except Exception as error:  # the readers raise many kinds; all of them mean that the file is not usable
-            raise InputError(
-                f"{folder / name}: not usable ({type(error).__name__}); delete {folder} to go on from the checkpoint "
-                "before it, or from the start if there is none"
-            ) from error
-        if facts.get("data") != _facts(trainer.data):
-            raise InputError(f"{folder}: trained on other data than {trainer.data.path}; give the same --data again")
+                raise InputError("a time that is no number")
         return step, seconds, cpu_seconds
 
     def _cut_log(self, step: int) -> None:
@@ -204,6 +198,21 @@ def stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _usable(file: Path) -> Iterator[Path]:
+    """Turns what readers of a checkpoint's file raise, many kinds, into one line with the way on."""
+    try:
+        yield file
+    except (torch.OutOfMemoryError, MemoryError):  # nothing is wrong with the file
+        raise
+    except Exception as error:
+        reason = str(error).removeprefix(f"{file}: ") if isinstance(error, InputError) else type(error).__name__
+        raise InputError(
+            f"{file}: not usable ({reason}); delete {file.parent} to go on from the checkpoint before it, or from the "
+            "start if there is none"
+        ) from error
 
 
 def _facts(data: PreparedData) -> dict[str, Any]:
