@@ -27,11 +27,12 @@ import torch
 from PIL import Image
 
 from dpsims.ablation_statistics import FORMAT, findings
-from dpsims.checkpoint import checkpoints, provenance, read_provenance, write_json
+from dpsims.checkpoint import checkpoints, provenance, read_provenance
 from dpsims.config import Config, override, preset
 from dpsims.data.prepare import ensure_scenes, load_prepared
 from dpsims.errors import InputError
 from dpsims.evaluation.protocol import evaluate_checkpoint
+from dpsims.files import write_json, write_text
 from dpsims.training import DeadRun, fit
 
 _SCRATCH = ("discriminator.pretrained=false", "discriminator.frozen=false")
@@ -120,7 +121,7 @@ def run_study(study: Study, out: str | Path, progress: bool = True) -> dict[str,
     }
     results = json.loads(json.dumps(results))  # as a reader of the file gets it: lists, no tuples
     write_json(out / "results.json", results)
-    (out / "results.csv").write_text(_as_csv(results["rows"]), newline="")
+    write_text(out / "results.csv", _as_csv(results["rows"]))
     return results
 
 

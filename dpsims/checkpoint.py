@@ -18,9 +18,7 @@ import copy
 import hashlib
 import json
 import platform
-import shutil
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ from torch.nn.utils import parametrize
 
 from dpsims import config as configuration
 from dpsims.errors import InputError
-from dpsims.files import replacing
+from dpsims.files import replacing, sha256, write_folder, write_json, writing
 from dpsims.paths import BACKBONES, ROOT
 
 
@@ -111,11 +109,6 @@ def _alike(found: Tensor, wanted: Tensor) -> bool:
     return found.shape == wanted.shape and (both_float or found.dtype == wanted.dtype)
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 @cache
 def commit() -> str:
     """The commit of the checkout when this process first asked; "unknown" outside one."""
@@ -139,34 +132,22 @@ def provenance(**facts: Any) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically; raises InputError where `path` is neither missing nor a regular file."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
+def write_network(folder: Path, weights: bytes, facts: dict[str, Any]) -> dict[str, Any]:
+    """Writes weights.safetensors, then provenance.json with their hash: a crash in between leaves one that differs.
 
+    Args:
+        folder: for both.
+        weights: of `safetensors.torch.save`; its `save_file` makes files that only their owner may read.
+        facts: of the network.
 
-def write_folder(folder: Path, write: Any) -> None:
-    """Calls ``write(temporary folder)`` and renames it to `folder` when complete; an older `folder` goes last.
-
-    The older one is moved aside, not removed, before the new one takes its name: a kill in between loses neither.
+    Returns:
+        The provenance.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}."))
-    aside = temporary.with_name(f"{temporary.name}.old")
-    try:
-        write(temporary)
-        temporary.chmod(0o755)  # mkdtemp and safetensors leave both for the owner alone
-        for file in temporary.iterdir():
-            file.chmod(0o644)
-        if folder.exists():
-            folder.rename(aside)
-        temporary.rename(folder)
-    except BaseException:
-        if aside.exists() and not folder.exists():
-            aside.rename(folder)
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+    with replacing(folder / "weights.safetensors") as temporary:
+        temporary.write_bytes(weights)
+    made = provenance(**facts, sha256=hashlib.sha256(weights).hexdigest())
+    write_json(folder / "provenance.json", made)
+    return made
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
@@ -216,7 +197,7 @@ def save_model(
     config.save(folder / "config.json")
     save_file(without_backbone(generator), folder / "generator.safetensors")
     save_file(without_backbone(discriminator), folder / "discriminator.safetensors")
-    (folder / "provenance.json").write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(folder / "provenance.json", facts)
 
 
 def _is_export(folder: Path) -> bool:
@@ -240,11 +221,9 @@ def export_run(run: str | Path, out: str | Path) -> Path:
     facts = read_provenance(source)
     if facts.get("exported"):
         raise InputError(f"{source}: is exported already; give the run it came from")
-    try:
+    with writing(out):  # a name too long, a folder closed to the user
         if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_export(out))):
             raise InputError(f"{out}: holds something else than an exported model; choose another --out")
-    except OSError as error:  # a name too long, a folder closed to the user
-        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
     generator, discriminator = build_generator(config, folded=False), build_discriminator(config)
     load_weights(generator, source / "generator.safetensors")
     load_weights(discriminator, source / "discriminator.safetensors")
@@ -254,8 +233,5 @@ def export_run(run: str | Path, out: str | Path) -> Path:
         "backbone": config.discriminator.backbone,
         "backbone_sha256": backbone_sha256(config),
     }
-    try:
-        write_folder(out, lambda folder: save_model(folder, config, generator, discriminator.half(), facts))
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error}); choose another --out") from None
+    write_folder(out, lambda folder: save_model(folder, config, generator, discriminator.half(), facts))
     return out

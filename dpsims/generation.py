@@ -63,16 +63,12 @@ def generate_files(
     classes = [synthesize.space.id_of(name) for name in vary]
     maps = [read_label_map(path, synthesize.space, synthesize.size) for path in files]
     out, written = Path(out), []
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for path, ids in tqdm(list(zip(files, maps, strict=True)), "generating", unit="map", disable=not progress):
-            for name, image in _images_of(synthesize, torch.from_numpy(ids)[None], seed, n, classes, lock):
-                target = out / f"{path.stem}_{name}.png"
-                with replacing(target) as temporary:
-                    Image.fromarray(image).save(temporary, format="PNG")
-                written.append(target)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+    for path, ids in tqdm(list(zip(files, maps, strict=True)), "generating", unit="map", disable=not progress):
+        for name, image in _images_of(synthesize, torch.from_numpy(ids)[None], seed, n, classes, lock):
+            target = out / f"{path.stem}_{name}.png"
+            with replacing(target) as temporary:
+                Image.fromarray(image).save(temporary, format="PNG")
+            written.append(target)
     return written
 
 

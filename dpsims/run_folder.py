@@ -3,7 +3,6 @@ crash."""
 
 import csv
 import math
-import os
 import shutil
 import signal
 import threading
@@ -17,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from dpsims import checkpoint
+from dpsims import checkpoint, files
 from dpsims import config as configuration
 from dpsims.config import Config
 from dpsims.data.prepare import PreparedData
@@ -52,10 +51,8 @@ class RunFolder:
     def __init__(self, out: Path, config: Config, resume: bool) -> None:
         self.out, self.config = out, config
         checkpoint.commit()  # now: the code that runs is that of the start, whatever is committed meanwhile
-        try:
+        with files.writing(out):
             self._open(resume)
-        except OSError as error:
-            raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
 
     def _open(self, resume: bool) -> None:
         out, saved = self.out, self.out / "config.json"
@@ -73,7 +70,7 @@ class RunFolder:
             raise InputError(f"{out}: holds files but no dpsims run; choose another --out")
         (out / "samples").mkdir(parents=True, exist_ok=True)
         if not checkpoint.checkpoints(out):  # a run that starts; it may have been killed at its first attempt
-            checkpoint.write_json(saved, self.config.to_dict())
+            files.write_json(saved, self.config.to_dict())
 
     def log(self, step: int, row: dict[str, float]) -> None:
         """Appends a row to metrics.csv; terms that were not measured at this step stay empty."""
@@ -99,7 +96,7 @@ class RunFolder:
             torch.save(trainer.state() | counters, folder / "training_state.pt")
             checkpoint.save_model(folder, self.config, trainer.ema, trainer.discriminator, facts)
 
-        checkpoint.write_folder(self.out / "checkpoints" / f"step_{step:07d}", write)
+        files.write_folder(self.out / "checkpoints" / f"step_{step:07d}", write)
         for old in checkpoint.checkpoints(self.out)[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -160,22 +157,18 @@ class RunFolder:
             raise InputError(f"{path}: is not the log of a training; remove it to start the log anew")
         # a row torn by a crash is of a step that runs again, and it is the last
         kept = [r for r in rows if len(r) == len(head) and r[0].isdigit() and int(r[0]) < step]
-        temporary = path.with_name(".metrics.csv.tmp")
-        with temporary.open("w", newline="") as file:
+        with files.replacing(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(dict(zip(head, row, strict=True)) for row in kept)
-        os.replace(temporary, path)
 
     def sample(self, generator: nn.Module, data: PreparedData, step: int) -> None:
         """Writes samples/step_NNNNNNN.png: fixed label maps, their real images, three fixed noises, row by row."""
         from dpsims.synthesis import sample_sheet
 
         sheet = sample_sheet(checkpoint.fold_spectral_norm(generator), data, maps=8, noises=3)
-        path = self.out / "samples" / f"step_{step:07d}.png"
-        temporary = path.with_name(f".{path.name}")
-        Image.fromarray(sheet).save(temporary, format="PNG")
-        os.replace(temporary, path)
+        with files.replacing(self.out / "samples" / f"step_{step:07d}.png") as temporary:
+            Image.fromarray(sheet).save(temporary, format="PNG")
 
 
 @contextmanager

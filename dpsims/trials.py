@@ -16,6 +16,7 @@ from dpsims.config import Config
 from dpsims.data.scenes import MOODS
 from dpsims.errors import InputError
 from dpsims.evaluation.protocol import evaluate_checkpoint
+from dpsims.files import replacing
 from dpsims.paths import CACHE
 
 MAPS, DIVERSITY_MAPS = 300, 30
@@ -85,16 +86,10 @@ def record(runs: list[Path], out: Path, data: Path) -> list[dict]:
     lines = read(out)
     for run in runs:
         lines[run.name] = trial(run, data)
-        temporary = out.with_name(f".{out.name}")
-        try:
-            with temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(lines.values())
-            temporary.replace(out)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+        with replacing(out) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(lines.values())
     return list(lines.values())
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from dpsims import checkpoint, load_generator
+from dpsims import load_generator
 from dpsims.bench import bench
 from dpsims.checks import as_device, as_seeds
 from dpsims.cli import app
 from dpsims.errors import InputError
 from dpsims.evaluation.segmenter import train_evaluator
-from dpsims.files import check_file, make_folder, replacing
+from dpsims.files import check_file, make_folder, replacing, write_folder, write_json
 from dpsims.generation import generate_files
 from dpsims.models import Backbone
 from dpsims.paths import CHECKPOINTS
@@ -58,20 +59,20 @@ def occupied(tmp_path):
 
 def test_places_to_write(occupied, tmp_path):
     for path in occupied:
-        for call in (check_file, bench, lambda p: checkpoint.write_json(p, {})):
+        for call in (check_file, bench, lambda p: write_json(p, {})):
             refused(call, path, match="a folder|no regular file|cannot be written")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder", "pipe"] and occupied[1].is_fifo()
     check_file(tmp_path / "file")
     check_file(tmp_path / "new/deep/file")
     refused(make_folder, tmp_path, ["a", "folder"], match="folder: is a folder")
-    checkpoint.write_json(tmp_path / ("y" * 250), [1])
+    write_json(tmp_path / ("y" * 250), [1])
     assert (tmp_path / ("y" * 250)).read_text() == "[\n  1\n]\n"
 
 
 def test_what_fails_leaves_the_old_file_and_no_other(tmp_path):
-    checkpoint.write_json(tmp_path / "a.json", 1)
+    write_json(tmp_path / "a.json", 1)
     with pytest.raises(TypeError):
-        checkpoint.write_json(tmp_path / "a.json", object())
+        write_json(tmp_path / "a.json", object())
     with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a.json") as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
@@ -80,12 +81,12 @@ def test_what_fails_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_a_folder_is_replaced_only_by_a_complete_one(tmp_path, monkeypatch):
     folder = tmp_path / "model"
-    checkpoint.write_folder(folder, lambda f: (f / "a").write_text("old"))
+    write_folder(folder, lambda f: (f / "a").write_text("old"))
     with monkeypatch.context() as patch:  # a kill after the older folder gave its name up
-        rename = checkpoint.Path.rename
+        rename = Path.rename
         patch.setattr(shutil, "rmtree", lambda *a, **k: pytest.fail("removed first") if a[0] == folder else None)
-        patch.setattr(checkpoint.Path, "rename", lambda s, t: rename(s, t) if s == folder or t == folder else None)
-        checkpoint.write_folder(folder, lambda f: (f / "a").write_text("new"))
+        patch.setattr(Path, "rename", lambda s, t: rename(s, t) if s == folder or t == folder else None)
+        write_folder(folder, lambda f: (f / "a").write_text("new"))
     assert (folder / "a").read_text() == "new"
     assert [(p / "a").read_text() for p in tmp_path.glob(".*.old")] == ["old"], "kept until the new one has its name"
 

@@ -389,7 +389,7 @@ def test_a_checkpoint_is_measured_into_one_json_file(folder, data, tmp_path, mon
     known = result["references"]["redrawn"]["diversity_l1"]
     assert result["generator"]["diversity_ratio"] == pytest.approx(result["generator"]["diversity_l1"] / known)
     assert result["references"]["redrawn"]["diversity_ratio"] == 1
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="is a folder, where a file is to be written"):
         evaluate_checkpoint("checkpoint", folder, tmp_path, progress=False)
 
 

@@ -86,7 +86,7 @@ def test_impossible_counters_are_refused(run, data, name, value):
 def test_a_damaged_network_is_named_with_the_way_on(run, data, name):
     file = checkpoints(run)[-1] / f"{name}.safetensors"
     file.write_bytes(b"junk")
-    with pytest.raises(InputError, match=rf"/{name}\.safetensors: not usable \(not a readable .*\); delete .*4 to go on"):
+    with pytest.raises(InputError, match=rf"/{name}\.safetensors: not usable \(not a readable .*\); delete .*4 to go"):
         resume(run, data)
     if name == "generator":
         shutil.rmtree(file.parent)  # as it was told

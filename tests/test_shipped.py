@@ -5,7 +5,8 @@ import json
 import pytest
 
 from dpsims import config
-from dpsims.checkpoint import backbone_sha256, read_provenance, sha256
+from dpsims.checkpoint import backbone_sha256, read_provenance
+from dpsims.files import sha256
 from dpsims.models.backbone import embedded_backbones
 from dpsims.paths import BACKBONES, CHECKPOINTS, EVALUATORS
 

@@ -8,19 +8,17 @@ Sample i of map j has the seed of `sample_seed`. Standing: default of this proje
 
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-from dpsims import checkpoint as checkpoints
 from dpsims.data.prepare import PreparedData, load_prepared
-from dpsims.errors import InputError
 from dpsims.evaluation import intervals, rebalancing, texture
 from dpsims.evaluation.measuring import Bench, Protocol
 from dpsims.evaluation.references import Reference, Synthesise, rows_for
 from dpsims.evaluation.segmenter import load_evaluator
 from dpsims.evaluation.unet import Segmenter
+from dpsims.files import check_file, write_json
 from dpsims.paths import CACHE, EVALUATORS
 
 FORMAT = 2  # 1 had one distance and no intervals
@@ -93,7 +91,7 @@ def reference_rows(
     for row in rows.values():
         row["diversity_ratio"] = diversity_ratio(row, rows)
     if cache:
-        _write(file, rows)
+        write_json(file, rows)
     return rows
 
 
@@ -151,7 +149,7 @@ def evaluate_checkpoint(
     from dpsims.synthesis import load_generator  # only here: measuring anything else needs no generator
 
     if out is not None:
-        _check_writable(Path(out))
+        check_file(Path(out))
     data, evaluator = load_prepared(data_path), load_evaluator(evaluator_path, device)
     data.verify(progress=progress)  # results and cached rows carry the hash of the data: it must be theirs
     generator = load_generator(checkpoint, device=device)
@@ -174,7 +172,7 @@ def evaluate_checkpoint(
         "seconds": {"generator": round(drawn - started, 1), "references": round(time.perf_counter() - drawn, 1)},
     }
     if out is not None:
-        _write(Path(out), result)
+        write_json(Path(out), result)
     return result
 
 
@@ -202,25 +200,3 @@ def describe(data: PreparedData, evaluator: Segmenter, protocol: Protocol) -> di
         "evaluator": {"sha256": evaluator.sha256, "num_features": evaluator.num_features},
         "texture": texture.describe(),
     }
-
-
-def _check_writable(file: Path) -> None:
-    """Raises InputError unless `file` could be written, and makes nothing: a bad checkpoint must leave no folder."""
-    try:
-        if file.exists() and not file.is_file():
-            raise InputError(f"{file}: no regular file; --out names the JSON file to write")
-        folder = next(folder for folder in file.absolute().parents if folder.exists())
-        probe = folder / f".{file.name}.{os.getpid()}.tmp"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be written ({error.strerror}); give another --out") from error
-
-
-def _write(file: Path, content: dict) -> None:
-    _check_writable(file)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        checkpoints.write_json(file, content)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be written ({error.strerror}); give another --out") from error

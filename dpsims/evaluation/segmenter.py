@@ -4,7 +4,6 @@ Standing: default of this project throughout; see `unet.py`.
 """
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from dpsims.data import scenes
 from dpsims.errors import InputError
 from dpsims.evaluation.segmentation import VOID, SegmentationScore
 from dpsims.evaluation.unet import Segmenter, from_bytes
-from dpsims.files import make_folder
+from dpsims.files import make_folder, sha256
 from dpsims.paths import EVALUATORS
 
 BATCH = 16
@@ -67,7 +66,7 @@ def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | to
             f"{provenance}: not the provenance of an evaluation network ({error}); make it again with: "
             f"dpsims train-evaluators --out {folder}"
         ) from error
-    digest = checkpoint.sha256(weights)
+    digest = sha256(weights)
     if digest != about.get("sha256"):
         raise InputError(
             f"{weights}: sha256 {digest[:12]} is not {str(about.get('sha256'))[:12]} of provenance.json; "
@@ -139,7 +138,7 @@ def train_evaluator(
         "architecture": _architecture(network),
         "metrics": metrics,
     }
-    return _write(folder, weights, facts)
+    return checkpoint.write_network(folder, save(weights), facts)
 
 
 def _architecture(network: Segmenter) -> dict:
@@ -232,13 +231,3 @@ def _standardise(network: Segmenter, images: Tensor) -> None:
     )
     network.feature_mean.copy_(pooled.mean(0))
     network.feature_std.copy_(pooled.std(0, unbiased=False).clamp_min(1e-3))  # a dead channel must not be blown up
-
-
-def _write(folder: Path, weights: dict[str, Tensor], facts: dict) -> dict:
-    """Weights, then provenance with their hash: a crash in between is a mismatch that `load_evaluator` reports."""
-    temporary = folder / f".weights.{os.getpid()}.tmp"
-    temporary.write_bytes(save(weights))  # not save_file, which makes files that only their owner may read
-    provenance = checkpoint.provenance(**facts, sha256=checkpoint.sha256(temporary))
-    os.replace(temporary, folder / "weights.safetensors")
-    checkpoint.write_json(folder / "provenance.json", provenance)
-    return provenance

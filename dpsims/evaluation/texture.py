@@ -19,9 +19,9 @@ Shapes: B images, H and W pixels, T features.
 import torch
 from torch import Tensor
 
-from dpsims.checkpoint import sha256
 from dpsims.config import Config
 from dpsims.evaluation.unet import from_bytes, pool
+from dpsims.files import sha256
 from dpsims.models.backbone import Backbone
 from dpsims.paths import BACKBONES
 
