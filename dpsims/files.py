@@ -86,29 +86,39 @@ def write_json(path: Path, value: Any) -> None:
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Calls ``write(temporary folder)`` and renames it to `folder` when complete; an older `folder` goes last.
 
-    The older one is moved aside, not removed, before the new one takes its name: a kill in between loses neither.
+    A kill at any moment leaves `folder`, or what `heal_folder` makes it of.
 
     Raises:
         InputError: `folder` cannot be written.
     """
+    new, old = _beside(folder)
     with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}."))
-        aside = temporary.with_name(f"{temporary.name}.old")
+        heal_folder(folder)
         try:
-            write(temporary)
-            temporary.chmod(0o755)  # mkdtemp and safetensors leave both for the owner alone
-            for file in temporary.iterdir():
-                file.chmod(0o644)
+            new.mkdir(parents=True)
+            write(new)
+            for file in new.iterdir():
+                file.chmod(0o644)  # safetensors leaves them for the owner alone
             if folder.exists():
-                folder.rename(aside)
-            temporary.rename(folder)
-        except BaseException:
-            if aside.exists() and not folder.exists():
-                aside.rename(folder)
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
+                folder.rename(old)
+            new.rename(folder)
+        finally:
+            heal_folder(folder)
+
+
+def heal_folder(folder: Path) -> None:
+    """After a kill in `write_folder`: gives `folder` its older contents back where it had just lost its name, and
+    removes what is left beside it."""
+    new, old = _beside(folder)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """Hidden names for the folder as it is written, and for the older one."""
+    return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
 
 
 def sha256(path: Path) -> str:

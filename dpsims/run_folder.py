@@ -110,8 +110,8 @@ class RunFolder:
         Raises:
             InputError: the checkpoint is damaged or of other data, or the log is not one.
         """
-        for torn in (self.out / "checkpoints").glob(".step_*"):  # a process was killed while it saved
-            shutil.rmtree(torn, ignore_errors=True)
+        for left in (self.out / "checkpoints").glob(".step_*"):  # a process was killed while it saved
+            files.heal_folder(left.with_name(left.stem[1:]))
         found = checkpoint.checkpoints(self.out)
         step, seconds, cpu_seconds = self._load(trainer, found[-1]) if found else (0, 0.0, 0.0)
         self._cut_log(step)

@@ -79,16 +79,29 @@ def test_what_fails_leaves_the_old_file_and_no_other(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"] and (tmp_path / "a.json").read_text() == "1\n"
 
 
-def test_a_folder_is_replaced_only_by_a_complete_one(tmp_path, monkeypatch):
-    folder = tmp_path / "model"
+@pytest.mark.parametrize("kill_at", [1, 2])
+def test_a_folder_is_whole_after_a_kill_at_any_rename(tmp_path, kill_at):
+    folder, renames = tmp_path / "model", []
     write_folder(folder, lambda f: (f / "a").write_text("old"))
-    with monkeypatch.context() as patch:  # a kill after the older folder gave its name up
-        rename = Path.rename
-        patch.setattr(shutil, "rmtree", lambda *a, **k: pytest.fail("removed first") if a[0] == folder else None)
-        patch.setattr(Path, "rename", lambda s, t: rename(s, t) if s == folder or t == folder else None)
+    rename = Path.rename
+
+    def killed(self, target):
+        renames.append(self.name)
+        if len(renames) == kill_at:
+            os._exit(9)
+        return rename(self, target)
+
+    if (child := os.fork()) == 0:
+        Path.rename = killed
         write_folder(folder, lambda f: (f / "a").write_text("new"))
-    assert (folder / "a").read_text() == "new"
-    assert [(p / "a").read_text() for p in tmp_path.glob(".*.old")] == ["old"], "kept until the new one has its name"
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert folder.exists() == (kill_at == 1) and (tmp_path / ".model.new").exists()
+    with pytest.raises(ZeroDivisionError):
+        write_folder(folder, lambda f: 1 / 0)
+    assert [p.name for p in tmp_path.iterdir()] == ["model"] and (folder / "a").read_text() == "old"
+    write_folder(folder, lambda f: (f / "a").write_text("new"))
+    assert [p.name for p in tmp_path.iterdir()] == ["model"] and (folder / "a").read_text() == "new"
 
 
 @pytest.mark.parametrize("train", TRAINERS)

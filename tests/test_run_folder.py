@@ -120,9 +120,10 @@ def test_reading_a_log_that_is_none(run):
 
 
 def test_what_a_killed_save_left_is_removed(run, data):
-    torn = run / "checkpoints/.step_0000004.abcd"
+    torn = run / "checkpoints/.step_0000004.new"
     torn.mkdir()
     (torn / "config.json").write_text("{}")
+    checkpoints(run)[0].rename(run / "checkpoints/.step_0000002.old")
     resume(run, data)
     assert not torn.exists() and len(checkpoints(run)) == 2
 
