@@ -74,8 +74,25 @@ def without_backbone(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state with its floats as float16, contiguous on the CPU; raises InputError for values that float16 lacks."""
+    half = {k: (v.half() if v.is_floating_point() else v).detach().cpu().contiguous() for k, v in state.items()}
+    broken = [key for key, value in half.items() if not value.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"{len(broken)} tensors hold values that float16 cannot (beyond 65504, or NaN), such as {broken[0]}; the "
+            "training diverged, use an earlier checkpoint or lower rates"
+        )
+    return half
+
+
+def load_weights(model: nn.Module, path: Path, described: str = "config.json") -> None:
     """Loads what `without_backbone` saved.
+
+    Args:
+        model: of the shapes that are to be there.
+        path: a safetensors file.
+        described: the file beside it that the model was built from.
 
     Raises:
         InputError: a missing, damaged or foreign file, another kind of numbers, or some that are not finite.
@@ -91,7 +108,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     wrong += sorted(state.keys() - wanted.keys())
     if wrong:
         raise InputError(
-            f"{path}: {len(wrong)} tensors do not fit its config.json, such as {wrong[0]}; a foreign checkpoint?"
+            f"{path}: {len(wrong)} tensors do not fit its {described}, such as {wrong[0]}; a foreign checkpoint?"
         )
     state = {key: value.to(wanted[key].dtype) for key, value in state.items()}
     broken = [key for key, value in state.items() if not value.isfinite().all()]
@@ -191,12 +208,12 @@ def resolve(path: str | Path) -> Path:
 
 
 def save_model(
-    folder: Path, config: configuration.Config, generator: nn.Module, discriminator: nn.Module, facts: dict
+    folder: Path, config: configuration.Config, networks: dict[str, dict[str, Tensor]], facts: dict[str, Any]
 ) -> None:
-    """Writes config.json, both networks' weights and provenance.json into an existing folder."""
+    """Writes config.json, NAME.safetensors for the state of every network, and provenance.json into a folder."""
     config.save(folder / "config.json")
-    save_file(without_backbone(generator), folder / "generator.safetensors")
-    save_file(without_backbone(discriminator), folder / "discriminator.safetensors")
+    for name, state in networks.items():
+        save_file(state, folder / f"{name}.safetensors")
     write_json(folder / "provenance.json", facts)
 
 
@@ -227,11 +244,12 @@ def export_run(run: str | Path, out: str | Path) -> Path:
     generator, discriminator = build_generator(config, folded=False), build_discriminator(config)
     load_weights(generator, source / "generator.safetensors")
     load_weights(discriminator, source / "discriminator.safetensors")
-    generator = fold_spectral_norm(generator).half()
+    models = {"generator": fold_spectral_norm(generator), "discriminator": discriminator}
+    networks = {name: halved(without_backbone(model)) for name, model in models.items()}
     facts |= {
         "exported": "float16; EMA generator with its spectral norm folded; the frozen backbone by reference",
         "backbone": config.discriminator.backbone,
         "backbone_sha256": backbone_sha256(config),
     }
-    write_folder(out, lambda folder: save_model(folder, config, generator, discriminator.half(), facts))
+    write_folder(out, lambda folder: save_model(folder, config, networks, facts))
     return out

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from dpsims.checkpoint import halved
 from dpsims.checks import as_device, as_seeds, check_pool
 from dpsims.data.texture_world import LIGHTS, TextureBatch, render
 from dpsims.data.textures import TEXTURES
@@ -206,15 +207,6 @@ def _validate(student: _Student, count: int, size: int, seed: int, device: torch
     return {name: round(total / count, 4) for name, total in right.items()} | rmse
 
 
-def _half(trunk: nn.Module) -> dict[str, Tensor]:
-    """The trunk's state dict with its floats as float16, on the CPU, contiguous."""
-    state = {k: (v.half() if v.is_floating_point() else v).cpu().contiguous() for k, v in trunk.state_dict().items()}
-    broken = [k for k, v in state.items() if not torch.isfinite(v).all()]
-    if broken:
-        raise RuntimeError(f"pretrain: {', '.join(broken)} not finite in float16: training diverged")
-    return state
-
-
 def _commit() -> str | None:
     """The commit this ran from, "+changes" where a source of this training differs; None outside a checkout."""
     try:
@@ -272,7 +264,7 @@ def pretrain(
     images = _Pool(pool, size, seed, progress)
     _train(student, images, steps, batch_size, device, progress)
     _calibrate(student, images, batch_size, device)
-    state = _half(student.trunk)
+    state = halved(student.trunk.state_dict())
     student.trunk.load_state_dict(state)  # judged as it is shipped
     metrics = _validate(student, VALIDATION, size, seed, device)
     data = save(

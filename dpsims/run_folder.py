@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import nn
 
 from dpsims import checkpoint, files
@@ -91,10 +90,10 @@ class RunFolder:
                 cpu_seconds=round(cpu_seconds, 3),
                 data=_facts(trainer.data),
             )  # fmt: skip
-            save_file(checkpoint.without_backbone(trainer.generator), folder / "generator_live.safetensors")
             counters = {"step": step, "seconds": seconds, "cpu_seconds": cpu_seconds}
             torch.save(trainer.state() | counters, folder / "training_state.pt")
-            checkpoint.save_model(folder, self.config, trainer.ema, trainer.discriminator, facts)
+            states = {name: checkpoint.without_backbone(model) for name, model in _networks(trainer).items()}
+            checkpoint.save_model(folder, self.config, states, facts)
 
         files.write_folder(self.out / "checkpoints" / f"step_{step:07d}", write)
         for old in checkpoint.checkpoints(self.out)[:-keep]:
@@ -118,16 +117,11 @@ class RunFolder:
         return step, seconds, cpu_seconds
 
     def _load(self, trainer: "Trainer", folder: Path) -> tuple[int, float, float]:
-        networks = {
-            "generator": trainer.ema,
-            "generator_live": trainer.generator,
-            "discriminator": trainer.discriminator,
-        }
         with _usable(folder / "provenance.json"):
             facts = checkpoint.read_provenance(folder)
         if facts.get("data") != _facts(trainer.data):
             raise InputError(f"{folder}: trained on other data than {trainer.data.path}; give the same --data again")
-        for name, model in networks.items():
+        for name, model in _networks(trainer).items():
             with _usable(folder / f"{name}.safetensors") as file:
                 checkpoint.load_weights(model, file)
         with _usable(folder / "training_state.pt") as file:
@@ -206,6 +200,10 @@ def _usable(file: Path) -> Iterator[Path]:
             f"{file}: not usable ({reason}); delete {file.parent} to go on from the checkpoint before it, or from the "
             "start if there is none"
         ) from error
+
+
+def _networks(trainer: "Trainer") -> dict[str, nn.Module]:
+    return {"generator": trainer.ema, "generator_live": trainer.generator, "discriminator": trainer.discriminator}
 
 
 def _facts(data: PreparedData) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dpsims.bench import bench
 from dpsims.checks import as_device, as_seeds
 from dpsims.cli import app
 from dpsims.errors import InputError
-from dpsims.evaluation.segmenter import train_evaluator
+from dpsims.evaluation.segmenter import load_evaluator, train_evaluator
 from dpsims.files import check_file, make_folder, replacing, write_folder, write_json
 from dpsims.generation import generate_files
 from dpsims.models import Backbone
@@ -46,6 +46,7 @@ def test_seeds_of_every_kind_of_integer():
 def test_devices_that_cannot_compute(name):
     refused(as_device, name, match=f"device: '{name}' cannot be used here; choose one of cpu")
     refused(load_generator, SHIPPED, name, match="cannot be used here")
+    refused(load_evaluator, device=name, match="cannot be used here")
 
 
 @pytest.fixture
@@ -197,5 +198,9 @@ def test_backbone_weights_of_another_kind(tmp_path):
     for name, content in (("a.png", b"\x89PNG\n"), ("a.safetensors", b"{}")):
         (tmp_path / name).write_bytes(content)
         refused(Backbone, "texture_resnet10t", tmp_path / name, match="not a readable state dict .*; give safetensors")
+    state = Backbone("texture_resnet10t").model.state_dict()
+    save_file(state | {"conv1.0.weight": torch.ones(2, 3)}, tmp_path / "shape.safetensors")
+    shapes = r"conv1\.0\.weight has shape \(2, 3\), texture_resnet10t needs \(24, 3, 3, 3\); another model"
+    refused(Backbone, "texture_resnet10t", tmp_path / "shape.safetensors", match=shapes)
     torch.save(torch.ones(2), tmp_path / "tensor.pth")
     refused(Backbone, "texture_resnet10t", tmp_path / "tensor.pth", match="holds a Tensor")

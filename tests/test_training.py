@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dpsims import draws
 from dpsims.checkpoint import checkpoints, export_run, fold_spectral_norm, read_provenance, resolve
@@ -250,6 +250,17 @@ def test_export_is_small_and_makes_the_same_images(data, tmp_path):
     assert resolve(tmp_path / "run").name == "step_0000006"
     with pytest.raises(InputError, match="exported already"):
         export_run(tmp_path / "exported", tmp_path / "again")
+
+
+def test_what_float16_cannot_hold_is_not_exported(data, tmp_path):
+    fit(tiny(data), tmp_path / "run", progress=False)
+    file = resolve(tmp_path / "run") / "discriminator.safetensors"
+    state = load_file(file)
+    name = next(key for key, value in state.items() if value.is_floating_point())
+    save_file(state | {name: torch.full_like(state[name], 1e5)}, file)
+    with pytest.raises(InputError, match=f"1 tensors hold values that float16 cannot .* such as {name}; the training"):
+        export_run(tmp_path / "run", tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
 
 
 def test_export_deletes_nothing_that_is_not_an_export(data, tmp_path):

@@ -122,7 +122,7 @@ def evaluate_checkpoint(
     *,
     evaluator_path: str | Path = EVALUATORS / "scenes-64",
     references: bool = True,
-    device: str = "cpu",
+    device: str | None = "cpu",
     progress: bool = True,
     **settings: Any,
 ) -> dict:
@@ -134,7 +134,7 @@ def evaluate_checkpoint(
         out: JSON file to write, whole or not at all; None: only return.
         evaluator_path: folder of `dpsims train-evaluators`.
         references: measure the reference rows too (from the cache where they are known).
-        device: of the generator and the evaluation network.
+        device: of the generator and the evaluation network; None: the GPU where there is one.
         progress: show bars.
         settings: fields of `Protocol`.
 

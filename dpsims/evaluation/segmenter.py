@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -30,21 +30,22 @@ POOL = 4096  # training images, rendered once and mirrored at random
 HELD_OUT = 500  # images of split "val" on which the provenance is measured
 
 
-def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | torch.device = "cpu") -> Segmenter:
+def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | torch.device | None = "cpu") -> Segmenter:
     """Load a trained evaluation network (stored as float16) for float32 inference.
 
     Args:
         path: folder with `weights.safetensors` and `provenance.json`, made by `dpsims train-evaluators`.
-        device: where it runs.
+        device: where it runs; None: the GPU where there is one.
 
     Returns:
         The network in eval mode, without gradients; `.sha256` is that of its weights file, and `.quality` what its
         provenance says of it: `miou`, `pixel_accuracy` and `mood_accuracy` on `images` held-out real images.
 
     Raises:
-        InputError: the folder is missing, of another format, or its weights are not those of its provenance.
+        InputError: the folder is missing, of another format, or its weights are not those of its provenance; a device
+            that is not here.
     """
-    folder = Path(path)
+    device, folder = as_device(device), Path(path)
     provenance, weights = folder / "provenance.json", folder / "weights.safetensors"
     for file in (provenance, weights):
         if not file.is_file():
@@ -72,7 +73,7 @@ def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | to
             f"{weights}: sha256 {digest[:12]} is not {str(about.get('sha256'))[:12]} of provenance.json; "
             f"fetch both again (git checkout -- {folder}) or run: dpsims train-evaluators --out {folder}"
         )
-    network.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
+    checkpoint.load_weights(network, weights, described=provenance.name)
     network.sha256 = digest
     return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
@@ -123,8 +124,8 @@ def train_evaluator(
     _fit(network, images, labels, moods, steps, seed, progress)
     _standardise(network, images)
     trained = time.perf_counter()
-    weights = {name: value.half().contiguous().cpu() for name, value in network.state_dict().items()}
-    network.load_state_dict({name: value.float() for name, value in weights.items()})  # measure what is shipped
+    weights = checkpoint.halved(network.state_dict())
+    network.load_state_dict(weights)  # measure what is shipped
     metrics = measure(network, *_render(min(HELD_OUT, pool), size, seed, "val", progress))
     facts = {
         "what": "evaluation network of Scenes: classes, moods and features; see dpsims/evaluation/unet.py",
