@@ -15,7 +15,8 @@ from dpsims import config as configuration
 from dpsims.config import Config
 from dpsims.data.scenes import MOODS
 from dpsims.errors import InputError
-from dpsims.evaluation.protocol import evaluate_checkpoint
+from dpsims.evaluation.measuring import Yardstick
+from dpsims.evaluation.protocol import measure_checkpoint, open_yardstick
 from dpsims.files import replacing
 from dpsims.paths import CACHE
 
@@ -42,14 +43,11 @@ def settings(config: Config) -> str:
     ).replace(", ", ",")
 
 
-def trial(run: Path, data: Path) -> dict[str, str | int | float]:
-    """One line of the log: name, steps, figures, shares of the moods, settings and commit of a run."""
-    folder = checkpoint.resolve(run)
+def trial(name: str, folder: Path, yardstick: Yardstick) -> dict[str, str | int | float]:
+    """One line of the log: name, steps, figures, shares of the moods, settings and commit of a run's checkpoint."""
     facts = checkpoint.read_provenance(folder)
-    row = evaluate_checkpoint(
-        run, data, references=False, progress=sys.stderr.isatty(), max_maps=MAPS, diversity_maps=DIVERSITY_MAPS
-    )["generator"]
-    line: dict[str, str | int | float] = {"trial": run.name, "steps": facts.get("step", "")}
+    row = measure_checkpoint(folder, yardstick, progress=sys.stderr.isatty())
+    line: dict[str, str | int | float] = {"trial": name, "steps": facts.get("step", "")}
     line |= {name: round(row[name], 3) for name in FIGURES}
     line |= {mood: round(share, 3) for mood, share in (row["mood_shares"] or {}).items()}
     config = configuration.load(folder / "config.json")
@@ -83,9 +81,11 @@ def record(runs: list[Path], out: Path, data: Path) -> list[dict]:
     Raises:
         InputError: a folder that is no run, data that are missing, a log that is foreign or cannot be written.
     """
-    lines = read(out)
-    for run in runs:
-        lines[run.name] = trial(run, data)
+    lines, found = read(out), {run.name: checkpoint.resolve(run) for run in runs}
+    amount = {"max_maps": MAPS, "diversity_maps": DIVERSITY_MAPS}
+    yardstick = open_yardstick(data, device="cpu", progress=sys.stderr.isatty(), **amount)
+    for name, folder in found.items():
+        lines[name] = trial(name, folder, yardstick)
         with replacing(out) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
             writer.writeheader()

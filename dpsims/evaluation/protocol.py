@@ -14,7 +14,7 @@ from typing import Any
 
 from dpsims.data.prepare import PreparedData, load_prepared
 from dpsims.evaluation import intervals, rebalancing, texture
-from dpsims.evaluation.measuring import Bench, Protocol
+from dpsims.evaluation.measuring import Protocol, Yardstick
 from dpsims.evaluation.references import Reference, Synthesise, rows_for
 from dpsims.evaluation.segmenter import load_evaluator
 from dpsims.evaluation.unet import Segmenter
@@ -58,10 +58,35 @@ def evaluate(
         InputError: impossible settings; an evaluation network of another size or other classes.
         ValueError: `synthesise` returned another shape or values that are not finite.
     """
-    protocol = Protocol(**settings)
-    maps = range(protocol.count(data))
-    row = Reference("generated", "what was given", synthesise, maps, against=maps)
-    return Bench(data, evaluator, protocol).measure(row, progress)
+    return _generated(synthesise, Yardstick(data, evaluator, Protocol(**settings)), progress)
+
+
+def _generated(synthesise: Synthesise, yardstick: Yardstick, progress: bool) -> dict:
+    maps = range(yardstick.count)
+    return yardstick.measure(Reference("generated", "what was given", synthesise, maps, against=maps), progress)
+
+
+def open_yardstick(
+    data_path: str | Path,
+    evaluator_path: str | Path = EVALUATORS / "scenes-64",
+    device: str | None = None,
+    *,
+    progress: bool = True,
+    **settings: Any,
+) -> Yardstick:
+    """What checkpoints are measured by, once for all of them; arguments and errors as of `evaluate_checkpoint`."""
+    protocol = Protocol(**settings)  # first: verifying reads every file
+    data, evaluator = load_prepared(data_path), load_evaluator(evaluator_path, device)
+    data.verify(progress=progress)  # results and cached rows carry the hash of the data: it must be theirs
+    return Yardstick(data, evaluator, protocol)
+
+
+def measure_checkpoint(checkpoint: str | Path, yardstick: Yardstick, progress: bool = True) -> dict:
+    """The figures of a trained generator, as `evaluate` gives them, drawn where the evaluation network is."""
+    from dpsims.synthesis import load_generator
+
+    generator = load_generator(checkpoint, device=yardstick.texture.device)
+    return _generated(lambda labels, seeds: generator(labels, seed=seeds), yardstick, progress)
 
 
 def reference_rows(
@@ -77,16 +102,18 @@ def reference_rows(
         cache: take them from there, and put them there.
         progress: show bars.
     """
-    protocol = Protocol(**settings)
-    described = json.dumps(describe(data, evaluator, protocol), sort_keys=True)
+    return _reference_rows(Yardstick(data, evaluator, Protocol(**settings)), cache, progress)
+
+
+def _reference_rows(yardstick: Yardstick, cache: bool, progress: bool) -> dict[str, dict]:
+    described = json.dumps(describe(yardstick.data, yardstick.evaluator, yardstick.protocol), sort_keys=True)
     sources = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
     file = CACHE / "references" / f"{hashlib.sha256(described.encode() + sources).hexdigest()[:24]}.json"
     if cache and (known := _cached(file)):
         return known
-    bench = Bench(data, evaluator, protocol)
     rows = {
-        row.name: {"meaning": row.meaning, **bench.measure(row, progress)}
-        for row in rows_for(data, protocol.count(data))
+        row.name: {"meaning": row.meaning, **yardstick.measure(row, progress)}
+        for row in rows_for(yardstick.data, yardstick.count)
     }
     for row in rows.values():
         row["diversity_ratio"] = diversity_ratio(row, rows)
@@ -150,21 +177,18 @@ def evaluate_checkpoint(
 
     if out is not None:
         check_file(Path(out))
-    data, evaluator = load_prepared(data_path), load_evaluator(evaluator_path, device)
-    data.verify(progress=progress)  # results and cached rows carry the hash of the data: it must be theirs
+    yardstick = open_yardstick(data_path, evaluator_path, device, progress=progress, **settings)
     generator = load_generator(checkpoint, device=device)
     started = time.perf_counter()
-    row = evaluate(
-        lambda labels, seeds: generator(labels, seed=seeds), data, evaluator=evaluator, progress=progress, **settings
-    )
+    row = _generated(lambda labels, seeds: generator(labels, seed=seeds), yardstick, progress)
     drawn = time.perf_counter()
-    rows = reference_rows(data, evaluator, progress=progress, **settings) if references else None
+    rows = _reference_rows(yardstick, True, progress) if references else None
     if rows is not None:
         row["diversity_ratio"] = diversity_ratio(row, rows)
     result = {
         "format": FORMAT,
-        "protocol": describe(data, evaluator, Protocol(**settings)),
-        "evaluator": evaluator.quality,
+        "protocol": describe(yardstick.data, yardstick.evaluator, yardstick.protocol),
+        "evaluator": yardstick.evaluator.quality,
         "checkpoint": str(checkpoint),
         "texture_shares": texture.kinship(generator.config),
         "generator": row,
