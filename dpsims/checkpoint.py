@@ -18,7 +18,9 @@ import copy
 import hashlib
 import json
 import platform
+import shlex
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -128,16 +130,22 @@ def _alike(found: Tensor, wanted: Tensor) -> bool:
 
 @cache
 def commit() -> str:
-    """The commit of the checkout when this process first asked; "unknown" outside one."""
+    """The commit of the checkout when this process first asked, "+changes" where its files differ; "unknown" outside
+    one."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10)
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return found.stdout.strip() or "unknown"
 
 
 def provenance(**facts: Any) -> dict[str, Any]:
-    """Commit, versions and hardware, with `facts` before them."""
+    """Commit, versions and hardware, with `facts` before them, and the command line where `dpsims` was started by
+    one."""
+    started = Path(sys.argv[0])  # a notebook's or another program's says nothing here
+    if started.name == "dpsims" or started == Path(__file__).with_name("__main__.py"):
+        facts = {"command": shlex.join(["dpsims", *sys.argv[1:]]), **facts}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
     return {
         **facts,

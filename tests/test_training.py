@@ -3,6 +3,7 @@
 import csv
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -153,6 +154,8 @@ def test_sigkill_and_resume_equal_an_uninterrupted_run(data, tmp_path, bf16):
     assert reference.wait(240) == 0
     assert without_times(whole / "metrics.csv") == without_times(log), f"killed at {kill_at}"
     assert np.diff(read_metrics(broken)["cpu_seconds"]).min() > 0, "CPU time goes on where it stood"
+    said = read_provenance(checkpoints(broken)[-1])["command"]
+    assert shlex.split(said) == ["dpsims", *command[3:], "--out", str(broken), "--resume"]
     expected, found = state_of(whole), state_of(broken)
     assert expected.keys() == found.keys()
     assert not [k for k in expected if not torch.equal(expected[k], found[k])], f"killed at {kill_at}"
