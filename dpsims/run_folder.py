@@ -69,7 +69,7 @@ class RunFolder:
             raise InputError(f"{out}: holds files but no dpsims run; choose another --out")
         (out / "samples").mkdir(parents=True, exist_ok=True)
         if not checkpoint.checkpoints(out):  # a run that starts; it may have been killed at its first attempt
-            files.write_json(saved, self.config.to_dict())
+            self.config.save(saved)
 
     def log(self, step: int, row: dict[str, float]) -> None:
         """Appends a row to metrics.csv; terms that were not measured at this step stay empty."""
@@ -213,11 +213,11 @@ def _facts(data: PreparedData) -> dict[str, Any]:
 
 def _differences(old: Config, new: Config) -> str:
     """The first three fields that differ, as text; empty where none do. Of data the hashes count, not the place."""
+    here = new.flat()
     changed = [
-        f"{section}.{name} {value!r} there, {new.to_dict()[section][name]!r} here"
-        for section, part in old.to_dict().items()
-        for name, value in part.items()
-        if value != new.to_dict()[section][name] and f"{section}.{name}" != "data.path"
+        f"{key} {value!r} there, {here[key]!r} here"
+        for key, value in old.flat().items()
+        if value != here[key] and key != "data.path"
     ]
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     return "; ".join(changed[:3]) + more

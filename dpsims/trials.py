@@ -23,24 +23,15 @@ from dpsims.paths import CACHE
 MAPS, DIVERSITY_MAPS = 300, 30
 FIGURES = ("frechet", "miou", "diversity_l1", "moods_per_six")
 COLUMNS = ("trial", "steps", *FIGURES, *MOODS, "planned", "settings", "commit")
-QUIET = (
-    "train.log_every",
-    "train.sample_every",
-    "train.checkpoint_every",
-    "train.steps",
-    "data.path",
-)  # change nothing
+# change nothing
+QUIET = ("train.log_every", "train.sample_every", "train.checkpoint_every", "train.steps", "data.path")
 
 
 def settings(config: Config) -> str:
     """``section.field=value`` for everything that differs from the defaults, in the order of the fields."""
-    default = Config().to_dict()
-    return " ".join(
-        f"{section}.{name}={value}"
-        for section, part in config.to_dict().items()
-        for name, value in part.items()
-        if value != default[section][name] and f"{section}.{name}" not in QUIET
-    ).replace(", ", ",")
+    default = Config().flat()
+    changed = {key: value for key, value in config.flat().items() if value != default[key] and key not in QUIET}
+    return " ".join(f"{key}={value}" for key, value in changed.items()).replace(", ", ",")
 
 
 def trial(name: str, folder: Path, yardstick: Yardstick) -> dict[str, str | int | float]:
