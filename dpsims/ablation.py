@@ -34,7 +34,7 @@ from dpsims.data.prepare import ensure_scenes, load_prepared
 from dpsims.errors import InputError
 from dpsims.evaluation.measuring import Yardstick
 from dpsims.evaluation.protocol import describe, measure_checkpoint, open_yardstick
-from dpsims.files import write_json, write_text
+from dpsims.files import read_json, write_json, write_text
 from dpsims.training import DeadRun, fit
 
 _SCRATCH = ("discriminator.pretrained=false", "discriminator.frozen=false")
@@ -169,7 +169,7 @@ def _measured_run(
     asked["config"]["data"].pop("path")  # the same data may lie elsewhere
     asked = json.loads(json.dumps(asked))
     if file.is_file():
-        kept = _read(file)
+        kept = read_json(file, "remove it to measure again")
         if kept.get("asked") != asked:
             raise InputError(f"{file}: measured with other settings; choose another --out, or remove {folder}")
         return kept
@@ -195,16 +195,6 @@ def _measure(checkpoint: Path, yardstick: Yardstick, progress: bool) -> dict[str
     """The row of one checkpoint, less arm and seed."""
     facts, figures = read_provenance(checkpoint), measure_checkpoint(checkpoint, yardstick, progress)
     return {key: facts[key] for key in COLUMNS[2:5]} | {key: figures[key] for key in COLUMNS[5:]}
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: not readable ({error}); remove it to measure again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: holds a {type(content).__name__}, no figures of a run; remove it to measure again")
-    return content
 
 
 def _as_csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -16,7 +16,6 @@ generator with its spectral norm folded into the weights.
 
 import copy
 import hashlib
-import json
 import platform
 import shlex
 import subprocess
@@ -33,7 +32,7 @@ from torch.nn.utils import parametrize
 
 from dpsims import config as configuration
 from dpsims.errors import InputError
-from dpsims.files import replacing, sha256, write_folder, write_json, writing
+from dpsims.files import read_json, replacing, sha256, write_folder, write_json, writing
 from dpsims.paths import BACKBONES, ROOT
 
 
@@ -177,13 +176,7 @@ def write_network(folder: Path, weights: bytes, facts: dict[str, Any]) -> dict[s
 
 def read_provenance(folder: Path) -> dict[str, Any]:
     """provenance.json of a checkpoint or an exported model; raises InputError where it is missing or damaged."""
-    try:
-        facts = json.loads((folder / "provenance.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / 'provenance.json'}: not readable ({error}); copy the checkpoint again") from None
-    if not isinstance(facts, dict):
-        raise InputError(f"{folder / 'provenance.json'}: holds a {type(facts).__name__}; copy the checkpoint again")
-    return facts
+    return read_json(folder / "provenance.json", "copy the checkpoint again")
 
 
 def backbone_sha256(config: configuration.Config) -> str:

@@ -7,7 +7,6 @@ relatives: OASIS, Dual-Pyramid GAN, Projected GAN, CUT). Only the published ones
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from dpsims.errors import InputError
-from dpsims.files import write_json
+from dpsims.files import read_json, write_json
 from dpsims.limits import check
 
 
@@ -224,14 +223,7 @@ def from_dict(nested: dict[str, Any]) -> Config:
 def load(path: str | Path) -> Config:
     """Reads config.json; raises InputError for a missing, damaged or foreign file."""
     path = Path(path)
-    try:
-        nested = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; is this folder a dpsims run or checkpoint?") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(nested, dict):
-        raise InputError(f"{path}: holds a {type(nested).__name__}, not a configuration")
+    nested = read_json(path, "is this folder a dpsims run or checkpoint?")
     try:
         return from_dict(nested)
     except InputError as error:

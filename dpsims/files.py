@@ -1,4 +1,4 @@
-"""Places to write to: looked at before the work, written whole or not at all.
+"""Places to write to, looked at before the work, and files, written whole or not at all; JSON.
 
 This module imports no torch, so that commands that only move files stay quick.
 """
@@ -81,6 +81,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON as `write_text` does."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The object that a JSON file holds; raises InputError, ending in `remedy`, where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {remedy}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable ({getattr(error, 'strerror', None) or error}); {remedy}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, no object; {remedy}")
+    return content
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:

@@ -3,7 +3,6 @@
 Standing: default of this project throughout; see `unet.py`.
 """
 
-import json
 import time
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from dpsims.data import scenes
 from dpsims.errors import InputError
 from dpsims.evaluation.segmentation import VOID, SegmentationScore
 from dpsims.evaluation.unet import Segmenter, from_bytes
-from dpsims.files import make_folder, sha256
+from dpsims.files import make_folder, read_json, sha256
 from dpsims.paths import EVALUATORS
 
 BATCH = 16
@@ -47,11 +46,11 @@ def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | to
     """
     device, folder = as_device(device), Path(path)
     provenance, weights = folder / "provenance.json", folder / "weights.safetensors"
-    for file in (provenance, weights):
-        if not file.is_file():
-            raise InputError(f"{file}: not there; make it with: dpsims train-evaluators --out {folder}")
+    again = f"make it with: dpsims train-evaluators --out {folder}"
+    about = read_json(provenance, again)
+    if not weights.is_file():
+        raise InputError(f"{weights}: no such file; {again}")
     try:
-        about = json.loads(provenance.read_text(encoding="utf-8"))
         architecture = about["architecture"]
         network = Segmenter(
             num_classes=int(architecture["num_classes"]),
@@ -63,15 +62,12 @@ def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | to
         network.quality = {name: about["metrics"][name] for name in ("miou", "pixel_accuracy", "mood_accuracy")}
         network.quality["images"] = about["images"]["held_out_count"]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{provenance}: not the provenance of an evaluation network ({error}); make it again with: "
-            f"dpsims train-evaluators --out {folder}"
-        ) from error
+        raise InputError(f"{provenance}: not the provenance of an evaluation network ({error}); {again}") from error
     digest = sha256(weights)
     if digest != about.get("sha256"):
         raise InputError(
             f"{weights}: sha256 {digest[:12]} is not {str(about.get('sha256'))[:12]} of provenance.json; "
-            f"fetch both again (git checkout -- {folder}) or run: dpsims train-evaluators --out {folder}"
+            f"fetch both again (git checkout -- {folder}) or {again}"
         )
     checkpoint.load_weights(network, weights, described=provenance.name)
     network.sha256 = digest
