@@ -14,9 +14,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from dpsims.checks import MAX_SEED, as_seeds
-from dpsims.data.loader import to_uint8
 from dpsims.errors import InputError
 from dpsims.files import replacing
+from dpsims.images import to_uint8
 from dpsims.labels import read_label_map
 from dpsims.noise import class_region
 from dpsims.synthesis import Synthesizer, load_generator

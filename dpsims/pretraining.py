@@ -37,6 +37,7 @@ from dpsims.data.texture_world import LIGHTS, TextureBatch, render
 from dpsims.data.textures import TEXTURES
 from dpsims.errors import InputError
 from dpsims.files import make_folder
+from dpsims.images import channels_first, from_bytes
 
 ARCHITECTURE, CHANNELS = "resnet10t", (32, 64, 128, 256)
 STRIDES = (4, 8, 16, 32)
@@ -129,10 +130,11 @@ class _Pool:
 
 def _to_device(batch: TextureBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Images (B, 3, H, W) in [-1, 1] channels-last, textures (B, H, W), lights (B,)."""
-    images = (
-        torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-    )  # a permuted NHWC array is channels-last already
-    return images, torch.from_numpy(batch.textures).to(device), torch.from_numpy(batch.lights).to(device)
+    return (
+        from_bytes(channels_first(batch.images).to(device)),
+        torch.from_numpy(batch.textures).to(device),
+        torch.from_numpy(batch.lights).to(device),
+    )
 
 
 def _train(student: _Student, pool: _Pool, steps: int, batch_size: int, device: torch.device, progress: bool) -> None:

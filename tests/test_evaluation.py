@@ -34,7 +34,7 @@ from dpsims.evaluation.references import (
 )
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.segmenter import load_evaluator, train_evaluator
-from dpsims.evaluation.unet import from_bytes, to_bytes
+from dpsims.images import from_bytes, to_bytes
 from dpsims.paths import CHECKPOINTS, EVALUATORS
 
 SMALL = {"diversity_maps": 2, "samples_per_map": 6, "batch_size": 5}

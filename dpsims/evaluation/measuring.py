@@ -16,7 +16,8 @@ from dpsims.evaluation.figures import Draws, Seen, coverage, fidelity, realism
 from dpsims.evaluation.references import Reference
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.texture import Standardiser, TextureFeatures
-from dpsims.evaluation.unet import Judgement, Segmenter, to_bytes
+from dpsims.evaluation.unet import Judgement, Segmenter
+from dpsims.images import channels_first, to_bytes
 from dpsims.labels import label_space
 
 MAX_SAMPLES = 1000  # a map; `sample_seed` gives each map so many seeds of its own
@@ -82,7 +83,7 @@ class Yardstick:
         """What the networks see in the real images, its texture features as they are: `standardise` is made of them."""
         images = self.data.split("val").images
         parts = _batches(range(self.count), self.protocol)
-        return Seen.joined([self._see(_channels_first(images[some.start : some.stop]))[1] for some in parts])
+        return Seen.joined([self._see(channels_first(images[some.start : some.stop]))[1] for some in parts])
 
     @cached_property
     def standardise(self) -> Standardiser:
@@ -158,7 +159,3 @@ class Yardstick:
 def _batches(numbers: range, protocol: Protocol) -> Iterator[range]:
     for first in range(0, len(numbers), protocol.batch_size):
         yield numbers[first : first + protocol.batch_size]
-
-
-def _channels_first(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # a copy: torch wants no read-only memory map

@@ -18,8 +18,9 @@ from dpsims.checks import as_device, as_seeds, check_pool
 from dpsims.data import scenes
 from dpsims.errors import InputError
 from dpsims.evaluation.segmentation import VOID, SegmentationScore
-from dpsims.evaluation.unet import Segmenter, from_bytes
+from dpsims.evaluation.unet import Segmenter
 from dpsims.files import make_folder, read_json, sha256
+from dpsims.images import from_bytes
 from dpsims.paths import EVALUATORS
 
 BATCH = 16

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from dpsims.config import Config
-from dpsims.evaluation.unet import from_bytes, pool
+from dpsims.evaluation.unet import pool
 from dpsims.files import sha256
+from dpsims.images import from_bytes
 from dpsims.models.backbone import Backbone
 from dpsims.paths import BACKBONES
 
