@@ -253,9 +253,9 @@ class _Both:
     def __init__(self, real: draws.FeatureNoise, fake: draws.FeatureNoise) -> None:
         self.real, self.fake = real, fake
 
-    def __call__(self, shape: tuple[int, ...], level: int) -> Tensor:
+    def __call__(self, shape: tuple[int, ...]) -> Tensor:
         half = (shape[0] // 2, *shape[1:])
-        return torch.cat([self.real(half, level), self.fake(half, level)])
+        return torch.cat([self.real(half), self.fake(half)])
 
 
 def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = True, keep: int = KEEP) -> FitResult:
