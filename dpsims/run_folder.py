@@ -4,8 +4,6 @@ crash."""
 import csv
 import math
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,28 +161,6 @@ class RunFolder:
         sheet = sample_sheet(checkpoint.fold_spectral_norm(generator), data, maps=8, noises=3)
         with files.replacing(self.out / "samples" / f"step_{step:07d}.png") as temporary:
             Image.fromarray(sheet).save(temporary, format="PNG")
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets, so that no step is torn; a second Ctrl-C interrupts at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: Any) -> None:
-        asked.set()
-        signal.signal(number, old[number])
-
-    for number in old:
-        signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -25,12 +25,13 @@ from tqdm.auto import tqdm
 
 from dpsims import checkpoint, draws, losses
 from dpsims.config import Config
+from dpsims.data.guard import stop_signals
 from dpsims.data.loader import Batch, TrainingBatches, in_order, prepared_data
 from dpsims.data.prepare import PreparedData
 from dpsims.errors import InputError
 from dpsims.models.patch_head import LEVELS, PatchHead
 from dpsims.optimisation import gradient_norm, learning_rate_factor, update_ema
-from dpsims.run_folder import KEEP, RunFolder, stop_signals
+from dpsims.run_folder import KEEP, RunFolder
 from dpsims.synthesis import build_discriminator, build_generator
 
 DEAD_FAKES, DEAD_GRADIENT = 0.99, 0.02  # D finds this share of the fakes while G's gradient norm is below that

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from tqdm.auto import tqdm
 
 from dpsims import paths
 from dpsims.data import scenes
-from dpsims.data.guard import locked, terminable
+from dpsims.data.guard import locked, stop_signals
 from dpsims.data.index import FORMAT, again, read_index
 from dpsims.errors import InputError
 from dpsims.files import sha256
@@ -194,11 +195,13 @@ def write_prepared(
     try:
         _check_room(out, header, counts)
         out.parent.mkdir(parents=True, exist_ok=True)
-        with locked(out.parent / f".{out.name}.lock") as alone, terminable() as ended:
+        with locked(out.parent / f".{out.name}.lock") as alone, stop_signals([signal.SIGTERM]) as ended:
             if alone:
                 _remove_parts(out)
             if not _made_before(out, header, counts):  # another process may have made it while this one waited
                 _make(out, header, counts, lambda *split: _until(ended, source(*split)), progress)
+        if ended.is_set():  # not from the signal's handler: what imports or draws just then might swallow it
+            raise KeyboardInterrupt
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error}); give another folder") from error
     return out

@@ -6,7 +6,6 @@ Standing: default of this project throughout; see `unet.py`.
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -179,13 +178,14 @@ def measure(network: Segmenter, images: Tensor, labels: Tensor, moods: Tensor) -
 
 def _render(count: int, size: int, seed: int, split: str, progress: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Images (N,3,H,W) uint8, labels (N,H,W) uint8, moods (N,) int64."""
-    batches = [
-        scenes.render(np.arange(first, min(first + 64, count)), size, seed=seed, split=split)
-        for first in tqdm(range(0, count, 64), desc=f"rendering {split}", unit="batch", disable=not progress)
-    ]
-    images = torch.from_numpy(np.concatenate([b.images for b in batches])).permute(0, 3, 1, 2)
-    labels = torch.from_numpy(np.concatenate([b.labels for b in batches]))
-    return images, labels, torch.from_numpy(np.concatenate([b.moods for b in batches])).long()
+    images = torch.empty((count, size, size, 3), dtype=torch.uint8)  # filled in place: what `check_pool` counts, once
+    labels, moods = torch.empty((count, size, size), dtype=torch.uint8), torch.empty(count, dtype=torch.long)
+    for first in tqdm(range(0, count, 64), desc=f"rendering {split}", unit="batch", disable=not progress):
+        some = slice(first, min(first + 64, count))
+        batch = scenes.render(range(some.start, some.stop), size, seed=seed, split=split)
+        images[some], labels[some] = torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+        moods[some] = torch.from_numpy(batch.moods).long()
+    return images.permute(0, 3, 1, 2), labels, moods
 
 
 def _fit(
