@@ -218,7 +218,7 @@ def evaluate(
 
     chosen = {} if evaluator is None else {"evaluator_path": evaluator}
     result = evaluate_checkpoint(checkpoint, data, out=out, device=device, **chosen)
-    print(report.plain(report.cells({"generated": result["generator"], **(result["references"] or {})})))
+    print(report.plain(report.cells({"generated": result["generator"], **result["references"]})))
     print(f"[low, high]: interval of {result['protocol']['intervals']['level']:.0%} over label maps")
 
 

@@ -148,7 +148,6 @@ def evaluate_checkpoint(
     out: str | Path | None = None,
     *,
     evaluator_path: str | Path = EVALUATORS / "scenes-64",
-    references: bool = True,
     device: str | None = "cpu",
     progress: bool = True,
     **settings: Any,
@@ -160,7 +159,6 @@ def evaluate_checkpoint(
         data_path: folder of `dpsims prepare`.
         out: JSON file to write, whole or not at all; None: only return.
         evaluator_path: folder of `dpsims train-evaluators`.
-        references: measure the reference rows too (from the cache where they are known).
         device: of the generator and the evaluation network; None: the GPU where there is one.
         progress: show bars.
         settings: fields of `Protocol`.
@@ -168,7 +166,7 @@ def evaluate_checkpoint(
     Returns:
         What was written: format; protocol; evaluator: how good it is on held-out real images, from its provenance;
         checkpoint; texture_shares: what its training shares with the texture features; generator, with
-        `diversity_ratio` where there are references; references (None if not asked for); seconds.
+        `diversity_ratio`; references (from the cache where they are known); seconds.
 
     Raises:
         InputError: anything missing, foreign or not matching; `out` cannot be written (found before measuring).
@@ -182,9 +180,8 @@ def evaluate_checkpoint(
     started = time.perf_counter()
     row = _generated(lambda labels, seeds: generator(labels, seed=seeds), yardstick, progress)
     drawn = time.perf_counter()
-    rows = _reference_rows(yardstick, True, progress) if references else None
-    if rows is not None:
-        row["diversity_ratio"] = diversity_ratio(row, rows)
+    rows = _reference_rows(yardstick, True, progress)
+    row["diversity_ratio"] = diversity_ratio(row, rows)
     result = {
         "format": FORMAT,
         "protocol": describe(yardstick.data, yardstick.evaluator, yardstick.protocol),
