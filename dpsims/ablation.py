@@ -17,8 +17,9 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ import torch
 from PIL import Image
 
 from dpsims.ablation_statistics import FORMAT, findings
-from dpsims.checkpoint import checkpoints, provenance, read_provenance, write_json
+from dpsims.checkpoint import checkpoints, provenance, read_provenance
 from dpsims.config import Config, override, preset
 from dpsims.data.prepare import ensure_scenes, load_prepared
 from dpsims.errors import InputError
-from dpsims.evaluation.protocol import evaluate_checkpoint
+from dpsims.evaluation.measuring import Yardstick
+from dpsims.evaluation.protocol import describe, measure_checkpoint, open_yardstick
+from dpsims.files import read_json, write_json, write_text
 from dpsims.training import DeadRun, fit
 
 _SCRATCH = ("discriminator.pretrained=false", "discriminator.frozen=false")
@@ -106,7 +109,9 @@ def run_study(study: Study, out: str | Path, progress: bool = True) -> dict[str,
     out = Path(out)
     for arm in study.arms:  # what is wrong shows before anything is trained
         study.config(arm, study.seeds[0])
-    measured = [_measured_run(study, arm, seed, out, progress) for seed in study.seeds for arm in study.arms]
+    amount = {"max_maps": study.max_maps, "diversity_maps": study.diversity_maps}
+    ruler = cache(lambda: open_yardstick(study.data, progress=progress, **amount))  # none where all is measured already
+    measured = [_measured_run(study, arm, seed, out, progress, ruler) for seed in study.seeds for arm in study.arms]
     shown = dataclasses.asdict(study) | {"data": load_prepared(study.data).index["dataset"]}  # no path of one machine
     results = {
         "format": FORMAT,
@@ -120,7 +125,7 @@ def run_study(study: Study, out: str | Path, progress: bool = True) -> dict[str,
     }
     results = json.loads(json.dumps(results))  # as a reader of the file gets it: lists, no tuples
     write_json(out / "results.json", results)
-    (out / "results.csv").write_text(_as_csv(results["rows"]), newline="")
+    write_text(out / "results.csv", _as_csv(results["rows"]))
     return results
 
 
@@ -154,7 +159,9 @@ def sample_images(out: str | Path, arm: str, seed: int, size: int) -> np.ndarray
     return sheet.reshape(height // size, size, width // size, size, 3).swapaxes(1, 2)
 
 
-def _measured_run(study: Study, arm: str, seed: int, out: Path, progress: bool) -> dict[str, Any]:
+def _measured_run(
+    study: Study, arm: str, seed: int, out: Path, progress: bool, ruler: Callable[[], Yardstick]
+) -> dict[str, Any]:
     """Trains one run if need be, measures its checkpoints and keeps the figures in measured.json."""
     folder, config = run_path(out, arm, seed), study.config(arm, seed)
     file = folder / "measured.json"
@@ -162,11 +169,11 @@ def _measured_run(study: Study, arm: str, seed: int, out: Path, progress: bool) 
     asked["config"]["data"].pop("path")  # the same data may lie elsewhere
     asked = json.loads(json.dumps(asked))
     if file.is_file():
-        kept = _read(file)
+        kept = read_json(file, "remove it to measure again")
         if kept.get("asked") != asked:
             raise InputError(f"{file}: measured with other settings; choose another --out, or remove {folder}")
         return kept
-    died = None
+    yardstick, died = ruler(), None
     try:
         result = fit(config, folder, resume=True, progress=progress, keep=study.steps)
         if not result.finished:
@@ -175,10 +182,8 @@ def _measured_run(study: Study, arm: str, seed: int, out: Path, progress: bool) 
         died = {"arm": arm, "seed": seed, "reason": str(error)}
     every = config.train.checkpoint_every  # a stop by Ctrl-C leaves a checkpoint in between, which no other run has
     due = [c for c in checkpoints(folder) if (step := int(c.name[5:])) % every == 0 or step == study.steps]
-    rows, protocol = [], None
-    for checkpoint in due:
-        row, protocol = _measure(checkpoint, study, progress)
-        rows.append({"arm": arm, "seed": seed, **row})
+    rows = [{"arm": arm, "seed": seed, **_measure(checkpoint, yardstick, progress)} for checkpoint in due]
+    protocol = describe(yardstick.data, yardstick.evaluator, yardstick.protocol)
     kept = {"asked": asked, "rows": rows, "died": died, "protocol": protocol}
     write_json(file, kept)
     for old in checkpoints(folder)[:-1]:  # measured: only the last one is of use now
@@ -186,25 +191,10 @@ def _measured_run(study: Study, arm: str, seed: int, out: Path, progress: bool) 
     return kept
 
 
-def _measure(checkpoint: Path, study: Study, progress: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The row of one checkpoint, less arm and seed, and the protocol it was measured by."""
-    facts = read_provenance(checkpoint)
-    result = evaluate_checkpoint(
-        checkpoint, study.data, references=False, device="cuda" if torch.cuda.is_available() else "cpu",
-        progress=progress, max_maps=study.max_maps, diversity_maps=study.diversity_maps,
-    )  # fmt: skip
-    times = {key: facts[key] for key in ("step", "cpu_seconds", "seconds")}
-    return times | {key: result["generator"][key] for key in COLUMNS[5:]}, result["protocol"]
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: not readable ({error}); remove it to measure again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: holds a {type(content).__name__}, no figures of a run; remove it to measure again")
-    return content
+def _measure(checkpoint: Path, yardstick: Yardstick, progress: bool) -> dict[str, Any]:
+    """The row of one checkpoint, less arm and seed."""
+    facts, figures = read_provenance(checkpoint), measure_checkpoint(checkpoint, yardstick, progress)
+    return {key: facts[key] for key in COLUMNS[2:5]} | {key: figures[key] for key in COLUMNS[5:]}
 
 
 def _as_csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -5,7 +5,6 @@ are compared seed by seed. Intervals are 95 % Student t intervals of the mean ov
 speak of the seeds and of nothing else (one data set, one size, one backbone).
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dpsims.errors import InputError
+from dpsims.files import read_json
 
 FORMAT = 1
 MEASURES = {"frechet": ("Fréchet distance", -1), "miou": ("mIoU", 1), "diversity_l1": ("diversity L1", 0)}  # 1: up
@@ -44,16 +44,14 @@ def load_results(path: str | Path) -> dict[str, Any]:
         InputError: missing, damaged or foreign.
     """
     file = Path(path) / "results.json" if Path(path).is_dir() else Path(path)
+    results = read_json(file, "there are no results of `python -m dpsims.ablation`, which writes them")
     try:
-        results = json.loads(file.read_text(encoding="utf-8"))
         if results["format"] != FORMAT or results["clock"] not in CLOCKS:
             raise KeyError("format")
         for row in results["rows"]:
             if row["arm"] not in results["arms"] or not all(isinstance(row[key], int | float) for key in NUMBERS):
                 raise KeyError("rows")
-    except OSError as error:
-        raise InputError(f"{file}: not readable ({error.strerror}); `python -m dpsims.ablation` writes it") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(f"{file}: no results of `python -m dpsims.ablation` ({error})") from None
     return results
 

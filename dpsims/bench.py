@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from dpsims.checkpoint import fold_spectral_norm, provenance, write_json
+from dpsims.checkpoint import fold_spectral_norm, provenance
 from dpsims.config import preset
 from dpsims.data import scenes
 from dpsims.data.loader import TrainingBatches
 from dpsims.data.prepare import ensure_scenes, load_prepared
-from dpsims.errors import InputError
-from dpsims.files import check_file
+from dpsims.files import check_file, write_json
 from dpsims.synthesis import build_generator
 from dpsims.training import Trainer
 
@@ -84,9 +83,5 @@ def bench(out: str | Path | None = None, repeats: int = 20, progress: bool = Tru
     result = {"figures": figures, **provenance(repeats=repeats, unit="process CPU time, one thread")}
     result["threads"] = 1
     if out is not None:
-        try:
-            Path(out).parent.mkdir(parents=True, exist_ok=True)
-            write_json(Path(out), result)
-        except OSError as error:
-            raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+        write_json(Path(out), result)
     return result

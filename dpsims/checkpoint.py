@@ -16,11 +16,10 @@ generator with its spectral norm folded into the weights.
 
 import copy
 import hashlib
-import json
 import platform
-import shutil
+import shlex
 import subprocess
-import tempfile
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from torch.nn.utils import parametrize
 
 from dpsims import config as configuration
 from dpsims.errors import InputError
-from dpsims.files import replacing
+from dpsims.files import read_json, replacing, sha256, write_folder, write_json, writing
 from dpsims.paths import BACKBONES, ROOT
 
 
@@ -76,8 +75,25 @@ def without_backbone(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state with its floats as float16, contiguous on the CPU; raises InputError for values that float16 lacks."""
+    half = {k: (v.half() if v.is_floating_point() else v).detach().cpu().contiguous() for k, v in state.items()}
+    broken = [key for key, value in half.items() if not value.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"{len(broken)} tensors hold values that float16 cannot (beyond 65504, or NaN), such as {broken[0]}; the "
+            "training diverged, use an earlier checkpoint or lower rates"
+        )
+    return half
+
+
+def load_weights(model: nn.Module, path: Path, described: str = "config.json") -> None:
     """Loads what `without_backbone` saved.
+
+    Args:
+        model: of the shapes that are to be there.
+        path: a safetensors file.
+        described: the file beside it that the model was built from.
 
     Raises:
         InputError: a missing, damaged or foreign file, another kind of numbers, or some that are not finite.
@@ -93,7 +109,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     wrong += sorted(state.keys() - wanted.keys())
     if wrong:
         raise InputError(
-            f"{path}: {len(wrong)} tensors do not fit its config.json, such as {wrong[0]}; a foreign checkpoint?"
+            f"{path}: {len(wrong)} tensors do not fit its {described}, such as {wrong[0]}; a foreign checkpoint?"
         )
     state = {key: value.to(wanted[key].dtype) for key, value in state.items()}
     broken = [key for key, value in state.items() if not value.isfinite().all()]
@@ -111,23 +127,24 @@ def _alike(found: Tensor, wanted: Tensor) -> bool:
     return found.shape == wanted.shape and (both_float or found.dtype == wanted.dtype)
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 @cache
 def commit() -> str:
-    """The commit of the checkout when this process first asked; "unknown" outside one."""
+    """The commit of the checkout when this process first asked, "+changes" where its files differ; "unknown" outside
+    one."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10)
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return found.stdout.strip() or "unknown"
 
 
 def provenance(**facts: Any) -> dict[str, Any]:
-    """Commit, versions and hardware, with `facts` before them."""
+    """Commit, versions and hardware, with `facts` before them, and the command line where `dpsims` was started by
+    one."""
+    started = Path(sys.argv[0])  # a notebook's or another program's says nothing here
+    if started.name == "dpsims" or started == Path(__file__).with_name("__main__.py"):
+        facts = {"command": shlex.join(["dpsims", *sys.argv[1:]]), **facts}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
     return {
         **facts,
@@ -139,45 +156,27 @@ def provenance(**facts: Any) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically; raises InputError where `path` is neither missing nor a regular file."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
+def write_network(folder: Path, weights: bytes, facts: dict[str, Any]) -> dict[str, Any]:
+    """Writes weights.safetensors, then provenance.json with their hash: a crash in between leaves one that differs.
 
+    Args:
+        folder: for both.
+        weights: of `safetensors.torch.save`; its `save_file` makes files that only their owner may read.
+        facts: of the network.
 
-def write_folder(folder: Path, write: Any) -> None:
-    """Calls ``write(temporary folder)`` and renames it to `folder` when complete; an older `folder` goes last.
-
-    The older one is moved aside, not removed, before the new one takes its name: a kill in between loses neither.
+    Returns:
+        The provenance.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}."))
-    aside = temporary.with_name(f"{temporary.name}.old")
-    try:
-        write(temporary)
-        temporary.chmod(0o755)  # mkdtemp and safetensors leave both for the owner alone
-        for file in temporary.iterdir():
-            file.chmod(0o644)
-        if folder.exists():
-            folder.rename(aside)
-        temporary.rename(folder)
-    except BaseException:
-        if aside.exists() and not folder.exists():
-            aside.rename(folder)
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+    with replacing(folder / "weights.safetensors") as temporary:
+        temporary.write_bytes(weights)
+    made = provenance(**facts, sha256=hashlib.sha256(weights).hexdigest())
+    write_json(folder / "provenance.json", made)
+    return made
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
     """provenance.json of a checkpoint or an exported model; raises InputError where it is missing or damaged."""
-    try:
-        facts = json.loads((folder / "provenance.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / 'provenance.json'}: not readable ({error}); copy the checkpoint again") from None
-    if not isinstance(facts, dict):
-        raise InputError(f"{folder / 'provenance.json'}: holds a {type(facts).__name__}; copy the checkpoint again")
-    return facts
+    return read_json(folder / "provenance.json", "copy the checkpoint again")
 
 
 def backbone_sha256(config: configuration.Config) -> str:
@@ -210,13 +209,13 @@ def resolve(path: str | Path) -> Path:
 
 
 def save_model(
-    folder: Path, config: configuration.Config, generator: nn.Module, discriminator: nn.Module, facts: dict
+    folder: Path, config: configuration.Config, networks: dict[str, dict[str, Tensor]], facts: dict[str, Any]
 ) -> None:
-    """Writes config.json, both networks' weights and provenance.json into an existing folder."""
+    """Writes config.json, NAME.safetensors for the state of every network, and provenance.json into a folder."""
     config.save(folder / "config.json")
-    save_file(without_backbone(generator), folder / "generator.safetensors")
-    save_file(without_backbone(discriminator), folder / "discriminator.safetensors")
-    (folder / "provenance.json").write_text(json.dumps(facts, indent=2) + "\n")
+    for name, state in networks.items():
+        save_file(state, folder / f"{name}.safetensors")
+    write_json(folder / "provenance.json", facts)
 
 
 def _is_export(folder: Path) -> bool:
@@ -240,22 +239,18 @@ def export_run(run: str | Path, out: str | Path) -> Path:
     facts = read_provenance(source)
     if facts.get("exported"):
         raise InputError(f"{source}: is exported already; give the run it came from")
-    try:
+    with writing(out):  # a name too long, a folder closed to the user
         if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_export(out))):
             raise InputError(f"{out}: holds something else than an exported model; choose another --out")
-    except OSError as error:  # a name too long, a folder closed to the user
-        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
     generator, discriminator = build_generator(config, folded=False), build_discriminator(config)
     load_weights(generator, source / "generator.safetensors")
     load_weights(discriminator, source / "discriminator.safetensors")
-    generator = fold_spectral_norm(generator).half()
+    models = {"generator": fold_spectral_norm(generator), "discriminator": discriminator}
+    networks = {name: halved(without_backbone(model)) for name, model in models.items()}
     facts |= {
         "exported": "float16; EMA generator with its spectral norm folded; the frozen backbone by reference",
         "backbone": config.discriminator.backbone,
         "backbone_sha256": backbone_sha256(config),
     }
-    try:
-        write_folder(out, lambda folder: save_model(folder, config, generator, discriminator.half(), facts))
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error}); choose another --out") from None
+    write_folder(out, lambda folder: save_model(folder, config, networks, facts))
     return out

@@ -35,7 +35,8 @@ def as_seeds(given: Any, batch: int = 1) -> list[int]:
     if not seeds:
         raise InputError("seed: none given; give an integer, or one for every image")
     if wrong:
-        raise InputError(f"seed: {wrong[0]} must lie in 0..2^63-1")
+        following = f", with the {batch - 1} seeds that follow it" if single and batch > 1 else ""
+        raise InputError(f"seed: {seeds[0] if single else wrong[0]} must lie in 0..2^63-1{following}")
     return seeds
 
 

@@ -139,6 +139,7 @@ def train_evaluators(
     size: Size = 64,
     steps: Annotated[int, Option(help="Optimiser steps.")] = 1500,
     seed: Seed = 100,
+    device: Device = None,
 ) -> None:
     """Train the network that evaluates: another architecture, seed and data than the discriminator's.
 
@@ -146,7 +147,7 @@ def train_evaluators(
     """
     from dpsims.evaluation.segmenter import train_evaluator
 
-    train_evaluator(out, size=size, steps=steps, seed=seed)
+    train_evaluator(out, size=size, steps=steps, seed=seed, device=device)
 
 
 @app.command()
@@ -205,6 +206,7 @@ def evaluate(
     evaluator: Annotated[
         Path | None, Option(help="Folder of dpsims train-evaluators; the shipped one for 64 px if not given.")
     ] = None,
+    device: Device = None,
 ) -> None:
     """Measure a checkpoint: Frechet distances, mIoU and diversity, beside reference rows on the same scale.
 
@@ -215,8 +217,8 @@ def evaluate(
     from dpsims.evaluation.protocol import evaluate_checkpoint
 
     chosen = {} if evaluator is None else {"evaluator_path": evaluator}
-    result = evaluate_checkpoint(checkpoint, data, out=out, **chosen)
-    print(report.plain(report.cells({"generated": result["generator"], **(result["references"] or {})})))
+    result = evaluate_checkpoint(checkpoint, data, out=out, device=device, **chosen)
+    print(report.plain(report.cells({"generated": result["generator"], **result["references"]})))
     print(f"[low, high]: interval of {result['protocol']['intervals']['level']:.0%} over label maps")
 
 

@@ -7,7 +7,6 @@ relatives: OASIS, Dual-Pyramid GAN, Projected GAN, CUT). Only the published ones
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from dpsims.errors import InputError
+from dpsims.files import read_json, write_json
 from dpsims.limits import check
 
 
@@ -127,9 +127,13 @@ class Config:
         """Nested plain dictionary, as written to config.json."""
         return dataclasses.asdict(self)
 
+    def flat(self) -> dict[str, Any]:
+        """``section.field`` -> value, in the order of the fields."""
+        return {f"{section}.{name}": v for section, part in self.to_dict().items() for name, v in part.items()}
+
     def save(self, path: str | Path) -> None:
         """Writes JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        write_json(Path(path), self.to_dict())
 
 
 def _check(config: Config) -> None:
@@ -140,7 +144,7 @@ def _check(config: Config) -> None:
             value, key = getattr(part, name), f"{section.name}.{name}"
             if coerce(hint, value, key) != value:
                 raise InputError(f"{key}: {value!r} is not of type {_type_name(hint)}")
-    check({f"{s}.{k}": v for s, part in config.to_dict().items() for k, v in part.items()})
+    check(config.flat())
 
 
 def _type_name(hint: Any) -> str:
@@ -188,30 +192,29 @@ def override(config: Config, settings: Iterable[str]) -> Config:
             raise InputError(f"--set {setting}: write section.field=value, such as loss.lambda_diversity=4")
         section, _, name = key.strip().partition(".")
         if section not in nested or name not in nested[section]:
-            raise InputError(f"--set {setting}: unknown field {key.strip()!r}{_nearest(key.strip(), nested)}")
+            raise InputError(f"--set {setting}: unknown field {key.strip()!r}{_nearest(key.strip())}")
         nested[section][name] = text.strip()
     return from_dict(nested)
 
 
-def _nearest(key: str, nested: dict[str, dict[str, Any]]) -> str:
+def _nearest(key: str) -> str:
     from difflib import get_close_matches
 
-    known = [f"{section}.{name}" for section, part in nested.items() for name in part]
-    close = get_close_matches(key, known, n=3, cutoff=0.4) or [f"{section}.*" for section in nested]
+    close = get_close_matches(key, Config().flat(), n=3, cutoff=0.4) or [f"{name}.*" for name in get_type_hints(Config)]
     return f"; did you mean {', '.join(close)}?"
 
 
-def from_dict(nested: dict[str, Any], source: str = "configuration") -> Config:
+def from_dict(nested: dict[str, Any]) -> Config:
     """A Config from plain dictionaries; absent fields take their defaults; unknown ones raise InputError."""
     sections = get_type_hints(Config)
     parts: dict[str, Any] = {}
     for section, values in nested.items():
         if section not in sections or not isinstance(values, dict):
-            raise InputError(f"{source}: unknown section {section!r}; known: {', '.join(sections)}")
+            raise InputError(f"unknown section {section!r}; known: {', '.join(sections)}")
         hints = get_type_hints(sections[section])
         for name in values:
             if name not in hints:
-                raise InputError(f"{source}: unknown field {section}.{name}{_nearest(f'{section}.{name}', nested)}")
+                raise InputError(f"unknown field {section}.{name}{_nearest(f'{section}.{name}')}")
         typed = {name: coerce(hints[name], value, f"{section}.{name}") for name, value in values.items()}
         parts[section] = sections[section](**typed)
     return Config(**parts)
@@ -220,19 +223,11 @@ def from_dict(nested: dict[str, Any], source: str = "configuration") -> Config:
 def load(path: str | Path) -> Config:
     """Reads config.json; raises InputError for a missing, damaged or foreign file."""
     path = Path(path)
+    nested = read_json(path, "is this folder a dpsims run or checkpoint?")
     try:
-        nested = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; is this folder a dpsims run or checkpoint?") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(nested, dict):
-        raise InputError(f"{path}: holds a {type(nested).__name__}, not a configuration")
-    try:
-        return from_dict(nested, str(path))
+        return from_dict(nested)
     except InputError as error:
-        text = str(error)
-        raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+        raise InputError(f"{path}: {error}") from None
 
 
 def _small_scenes(train: Train) -> Config:

@@ -7,9 +7,8 @@ So position in a training is one integer: resuming, or sharing a batch between m
 import torch
 from torch import Tensor
 
-INDEX, FLIP, NOISE, PLACES, FEATURES_REAL, FEATURES_FAKE, FEATURES_G = range(
-    7
-)  # purposes; distinct, or draws would repeat
+# purposes; distinct, or draws would repeat
+INDEX, FLIP, NOISE, PLACES, FEATURES_REAL, FEATURES_FAKE, FEATURES_G = range(7)
 _MASK = (1 << 64) - 1
 
 
@@ -35,8 +34,7 @@ def normal(seed: int, step: int, samples: range, purpose: int, shape: tuple[int,
 
 
 class FeatureNoise:
-    """Draws for the noise on conditioned features, one stream a sample and level, so that its level is all that is
-    shared.
+    """Draws for the noise on conditioned features: one stream a sample, from which one level after another draws.
 
     Drawn on `device`: on a GPU the values differ from the CPU's, but not between runs on the same device.
     """
@@ -48,6 +46,6 @@ class FeatureNoise:
             generator = torch.Generator(device).manual_seed(stream(seed, step, sample, purpose).initial_seed())
             self.generators.append(generator)
 
-    def __call__(self, shape: tuple[int, ...], level: int) -> Tensor:
-        """N(0, 1) of `shape` (B, C, H, W); levels must be asked for in order."""
+    def __call__(self, shape: tuple[int, ...]) -> Tensor:
+        """N(0, 1) of `shape` (B, C, H, W) for the next level; another call gives other draws."""
         return torch.stack([torch.randn(shape[1:], generator=g, device=self.device) for g in self.generators])

@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dpsims.checks import MAX_SEED, as_seeds
-from dpsims.data.loader import to_uint8
+from dpsims.checks import as_seeds
 from dpsims.errors import InputError
 from dpsims.files import replacing
+from dpsims.images import to_uint8
 from dpsims.labels import read_label_map
 from dpsims.noise import class_region
 from dpsims.synthesis import Synthesizer, load_generator
@@ -53,9 +53,7 @@ def generate_files(
     """
     if n < 1:
         raise InputError(f"n: {n} must be at least 1")
-    (seed,) = as_seeds([seed])
-    if seed >= MAX_SEED - n:
-        raise InputError(f"seed: {seed} must lie in 0..2^63-1, with the {n} seeds that follow it")
+    seeds = as_seeds(seed, n + 1)
     if lock and not vary:
         raise InputError("lock: keeps what is outside the classes of vary; give them too")
     files = _label_files(Path(labels))
@@ -63,16 +61,12 @@ def generate_files(
     classes = [synthesize.space.id_of(name) for name in vary]
     maps = [read_label_map(path, synthesize.space, synthesize.size) for path in files]
     out, written = Path(out), []
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for path, ids in tqdm(list(zip(files, maps, strict=True)), "generating", unit="map", disable=not progress):
-            for name, image in _images_of(synthesize, torch.from_numpy(ids)[None], seed, n, classes, lock):
-                target = out / f"{path.stem}_{name}.png"
-                with replacing(target) as temporary:
-                    Image.fromarray(image).save(temporary, format="PNG")
-                written.append(target)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+    for path, ids in tqdm(list(zip(files, maps, strict=True)), "generating", unit="map", disable=not progress):
+        for name, image in _images_of(synthesize, torch.from_numpy(ids)[None], seeds, classes, lock):
+            target = out / f"{path.stem}_{name}.png"
+            with replacing(target) as temporary:
+                Image.fromarray(image).save(temporary, format="PNG")
+            written.append(target)
     return written
 
 
@@ -88,13 +82,14 @@ def _label_files(labels: Path) -> list[Path]:
 
 
 def _images_of(
-    synthesize: Synthesizer, ids: Tensor, seed: int, n: int, classes: list[int], lock: bool
+    synthesize: Synthesizer, ids: Tensor, seeds: list[int], classes: list[int], lock: bool
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and images (H, W, 3) uint8 of one label map (1, H, W)."""
-    for index in range(n):
-        if classes:
-            other = seed + 1 + index
-            image = synthesize.vary(ids, class_region(ids, classes), seed, other, lock)
-            yield f"seed{seed}_vary{other}", to_uint8(image)[0]
-        else:
-            yield f"seed{seed + index}", to_uint8(synthesize(ids, seed=seed + index))[0]
+    """Names and images (H, W, 3) uint8 of one label map (1, H, W), one fewer than seeds."""
+    first, *others = seeds
+    if classes:
+        for other in others:
+            image = synthesize.vary(ids, class_region(ids, classes), first, other, lock)
+            yield f"seed{first}_vary{other}", to_uint8(image)[0]
+    else:
+        for seed in seeds[:-1]:
+            yield f"seed{seed}", to_uint8(synthesize(ids, seed=seed))[0]

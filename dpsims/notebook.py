@@ -19,6 +19,7 @@ from PIL import Image
 
 from dpsims import __version__, checkpoint
 from dpsims.errors import InputError
+from dpsims.files import write_json
 from dpsims.paths import ROOT
 
 
@@ -100,4 +101,4 @@ def cell(value: Any, digits: int = 2) -> str:
 
 def save_metrics(file: Path, metrics: dict[str, Any]) -> None:
     """Writes the figures of merit of a notebook, which `dpsims reproduce` collects; whole or not at all."""
-    checkpoint.write_json(file, metrics)
+    write_json(file, metrics)

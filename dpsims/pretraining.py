@@ -20,33 +20,27 @@ Shapes: B batch, H x W image, K = 24 texture classes, l a level of stride s_l.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import platform
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 import timm
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from dpsims import checkpoint
 from dpsims.checks import as_device, as_seeds, check_pool
 from dpsims.data.texture_world import LIGHTS, TextureBatch, render
 from dpsims.data.textures import TEXTURES
 from dpsims.errors import InputError
-from dpsims.files import make_folder, replacing
-from dpsims.paths import ROOT
+from dpsims.files import make_folder
+from dpsims.images import channels_first, from_bytes
 
 ARCHITECTURE, CHANNELS = "resnet10t", (32, 64, 128, 256)
 STRIDES = (4, 8, 16, 32)
-_MODULES = ("texture_world", "texture_layout", "textures", "lattice_noise")
-SOURCES = ("dpsims/pretraining.py", *(f"dpsims/data/{name}.py" for name in _MODULES))
 PEAK_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 0.05, 0.05  # AdamW; the last is a share of the steps
 LABEL_STRIDE = 4  # textures are read at one pixel of each 4x4 block; coarser levels get the histogram of these
 CALIBRATION, VALIDATION = 2048, 1024  # images
@@ -136,10 +130,11 @@ class _Pool:
 
 def _to_device(batch: TextureBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Images (B, 3, H, W) in [-1, 1] channels-last, textures (B, H, W), lights (B,)."""
-    images = (
-        torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-    )  # a permuted NHWC array is channels-last already
-    return images, torch.from_numpy(batch.textures).to(device), torch.from_numpy(batch.lights).to(device)
+    return (
+        from_bytes(channels_first(batch.images).to(device)),
+        torch.from_numpy(batch.textures).to(device),
+        torch.from_numpy(batch.lights).to(device),
+    )
 
 
 def _train(student: _Student, pool: _Pool, steps: int, batch_size: int, device: torch.device, progress: bool) -> None:
@@ -206,37 +201,6 @@ def _validate(student: _Student, count: int, size: int, seed: int, device: torch
     return {name: round(total / count, 4) for name, total in right.items()} | rmse
 
 
-def _half(trunk: nn.Module) -> dict[str, Tensor]:
-    """The trunk's state dict with its floats as float16, on the CPU, contiguous."""
-    state = {k: (v.half() if v.is_floating_point() else v).cpu().contiguous() for k, v in trunk.state_dict().items()}
-    broken = [k for k, v in state.items() if not torch.isfinite(v).all()]
-    if broken:
-        raise RuntimeError(f"pretrain: {', '.join(broken)} not finite in float16: training diverged")
-    return state
-
-
-def _commit() -> str | None:
-    """The commit this ran from, "+changes" where a source of this training differs; None outside a checkout."""
-    try:
-        git = ["git", "-C", str(ROOT)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changes = subprocess.run(
-            [*git, "status", "--porcelain", "--", *SOURCES],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("+changes" if changes.stdout.strip() else "")
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} of {os.cpu_count()} threads"
-
-
 def pretrain(
     out: str | Path,
     *,
@@ -265,59 +229,31 @@ def pretrain(
     check_pool(pool, size)
     (seed,), device, out = as_seeds([seed]), as_device(device), Path(out)
     make_folder(out, ("weights.safetensors", "provenance.json"))  # last: nothing is made where anything is wrong
-    commit, started = _commit(), time.time()
+    checkpoint.commit()  # now: the code that runs is that of the start
+    started = time.time()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         student = _Student().to(device, memory_format=torch.channels_last)
     images = _Pool(pool, size, seed, progress)
     _train(student, images, steps, batch_size, device, progress)
     _calibrate(student, images, batch_size, device)
-    state = _half(student.trunk)
+    state = checkpoint.halved(student.trunk.state_dict())
     student.trunk.load_state_dict(state)  # judged as it is shipped
-    metrics = _validate(student, VALIDATION, size, seed, device)
-    data = save(
-        state, metadata={"format": "pt"}
-    )  # one entry: several are written in random order, and so hash differently
-    cfg = student.trunk.pretrained_cfg
-    provenance = {
+    cfg, given = student.trunk.pretrained_cfg, {"size": size, "steps": steps, "batch_size": batch_size, "pool": pool}
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in (given | {"seed": seed}).items())
+    facts = {
         "format": 1,
         "name": "texture_resnet10t",
         "architecture": {"timm": ARCHITECTURE, "channels": CHANNELS, "mean": cfg["mean"], "std": cfg["std"]},
         "trained_on": "dpsims.data.texture_world (procedural; no real image, nothing of Scenes)",
-        "command": f"dpsims pretrain --out {out} --size {size} --steps {steps} --batch-size {batch_size}"
-        f" --pool {pool} --seed {seed}",
-        "arguments": {"size": size, "steps": steps, "batch_size": batch_size, "seed": seed, "pool": pool},
-        "commit": commit,
-        "hardware": _hardware(device),
-        "software": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-            "numpy": np.__version__,
-        },
+        "command": f"dpsims pretrain --out {out} {options}",
+        "seed": seed,
         "seconds": round(time.time() - started, 1),
         "images_drawn": images.drawn,
-        "metrics": metrics,
+        "metrics": _validate(student, VALIDATION, size, seed, device),
         "parameters": sum(p.numel() for p in student.trunk.parameters()),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "timm": timm.__version__,
+        "numpy": np.__version__,
     }
-    with replacing(out / "provenance.json") as about, replacing(out / "weights.safetensors") as weights:
-        weights.write_bytes(data)
-        about.write_text(json.dumps(provenance, indent=2) + "\n")
-    return provenance
-
-
-def load_trunk(path: str | Path, *, features_only: bool = False) -> nn.Module:
-    """The trunk that `pretrain` wrote, in eval mode and float32.
-
-    A plain timm model without classifier, or with `features_only` one that gives strides 2, 4, 8, 16, 32. Both take
-    images in [0, 1] normalised by the provenance's mean and std (ImageNet's, timm's default). `path`: a folder that
-    `pretrain` wrote. Raises `InputError` where there are no weights.
-    """
-    weights = Path(path) / "weights.safetensors"
-    if not weights.is_file():
-        raise InputError(f"{weights}: no such file; make it with: dpsims pretrain --out {path}")
-    kind = {"features_only": True} if features_only else {"num_classes": 0}
-    model = timm.create_model(ARCHITECTURE, channels=CHANNELS, **kind)
-    model.load_state_dict(load_file(weights), strict=True)
-    return model.eval()
+    # one entry of metadata: several are written in random order, and so hash differently
+    return checkpoint.write_network(out, save(state, metadata={"format": "pt"}), facts)

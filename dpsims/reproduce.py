@@ -27,7 +27,7 @@ from papermill import inspect_notebook
 from dpsims import __version__
 from dpsims.config import coerce
 from dpsims.errors import InputError
-from dpsims.files import make_folder, replacing
+from dpsims.files import make_folder, write_json, write_text
 from dpsims.notebook_runner import Progress, run_notebook
 from dpsims.paths import ROOT
 
@@ -236,14 +236,14 @@ def _run(task: Task, out: Path, label: str) -> None:
         folder.rename(aside)
     folder.mkdir(exist_ok=True)  # an interrupted run of the same fingerprint is kept: training resumes in it
     facts = {"fingerprint": task.fingerprint, "parameters": task.parameters, "finished": False}
-    _write(folder / MARKER, json.dumps(facts, indent=2) + "\n")
+    write_json(folder / MARKER, facts)
     progress = Progress(label)
     run_notebook(task.path, out / f"{task.name}.ipynb", _filled(task.parameters, str(out)), progress)
     if not (folder / "metrics.json").is_file():
         progress.done("failed")
         raise InputError(f"{task.name}: wrote no metrics.json into its folder {folder}; its last cell should")
     facts |= {"finished": True, "seconds": round(progress.seconds, 1)}
-    _write(folder / MARKER, json.dumps(facts, indent=2) + "\n")
+    write_json(folder / MARKER, facts)
     progress.done("done")
 
 
@@ -271,8 +271,8 @@ def write_summary(preset: str, tasks: list[Task], out: Path) -> Path:
     machine = {"python": platform.python_version(), "torch": torch, "system": platform.platform(terse=True),
                "architecture": platform.machine(), "cpus": os.cpu_count()}  # fmt: skip
     summary = {"format": 1, "preset": preset, "dpsims": __version__, "machine": machine, "notebooks": entries}
-    _write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
-    _write(out / "summary.md", _markdown(summary))
+    write_json(out / "summary.json", summary)
+    write_text(out / "summary.md", _markdown(summary))
     return out / "summary.json"
 
 
@@ -296,9 +296,3 @@ def _rows(metrics: Any, prefix: str = "") -> list[tuple[str, str]]:
         short = len(metrics) <= 8 and not any(isinstance(value, dict | list) for value in metrics)
         return [(prefix, ", ".join(_rows(v)[0][1] for v in metrics) if short else f"{len(metrics)} entries")]
     return [(prefix, f"{metrics:.4g}" if isinstance(metrics, float) else str(metrics))]
-
-
-def _write(path: Path, text: str) -> None:
-    """Atomic: a reader never sees half a file."""
-    with replacing(path) as temporary:
-        temporary.write_text(text)

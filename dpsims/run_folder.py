@@ -3,10 +3,7 @@ crash."""
 
 import csv
 import math
-import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import nn
 
-from dpsims import checkpoint
+from dpsims import checkpoint, files
 from dpsims import config as configuration
 from dpsims.config import Config
 from dpsims.data.prepare import PreparedData
@@ -52,10 +48,8 @@ class RunFolder:
     def __init__(self, out: Path, config: Config, resume: bool) -> None:
         self.out, self.config = out, config
         checkpoint.commit()  # now: the code that runs is that of the start, whatever is committed meanwhile
-        try:
+        with files.writing(out):
             self._open(resume)
-        except OSError as error:
-            raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
 
     def _open(self, resume: bool) -> None:
         out, saved = self.out, self.out / "config.json"
@@ -73,7 +67,7 @@ class RunFolder:
             raise InputError(f"{out}: holds files but no dpsims run; choose another --out")
         (out / "samples").mkdir(parents=True, exist_ok=True)
         if not checkpoint.checkpoints(out):  # a run that starts; it may have been killed at its first attempt
-            checkpoint.write_json(saved, self.config.to_dict())
+            self.config.save(saved)
 
     def log(self, step: int, row: dict[str, float]) -> None:
         """Appends a row to metrics.csv; terms that were not measured at this step stay empty."""
@@ -94,12 +88,12 @@ class RunFolder:
                 cpu_seconds=round(cpu_seconds, 3),
                 data=_facts(trainer.data),
             )  # fmt: skip
-            save_file(checkpoint.without_backbone(trainer.generator), folder / "generator_live.safetensors")
             counters = {"step": step, "seconds": seconds, "cpu_seconds": cpu_seconds}
             torch.save(trainer.state() | counters, folder / "training_state.pt")
-            checkpoint.save_model(folder, self.config, trainer.ema, trainer.discriminator, facts)
+            states = {name: checkpoint.without_backbone(model) for name, model in _networks(trainer).items()}
+            checkpoint.save_model(folder, self.config, states, facts)
 
-        checkpoint.write_folder(self.out / "checkpoints" / f"step_{step:07d}", write)
+        files.write_folder(self.out / "checkpoints" / f"step_{step:07d}", write)
         for old in checkpoint.checkpoints(self.out)[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -113,40 +107,29 @@ class RunFolder:
         Raises:
             InputError: the checkpoint is damaged or of other data, or the log is not one.
         """
-        for torn in (self.out / "checkpoints").glob(".step_*"):  # a process was killed while it saved
-            shutil.rmtree(torn, ignore_errors=True)
+        for left in (self.out / "checkpoints").glob(".step_*"):  # a process was killed while it saved
+            files.heal_folder(left.with_name(left.stem[1:]))
         found = checkpoint.checkpoints(self.out)
         step, seconds, cpu_seconds = self._load(trainer, found[-1]) if found else (0, 0.0, 0.0)
         self._cut_log(step)
         return step, seconds, cpu_seconds
 
     def _load(self, trainer: "Trainer", folder: Path) -> tuple[int, float, float]:
-        networks = {
-            "generator": trainer.ema,
-            "generator_live": trainer.generator,
-            "discriminator": trainer.discriminator,
-        }
-        name = "provenance.json"
-        try:
+        with _usable(folder / "provenance.json"):
             facts = checkpoint.read_provenance(folder)
-            for network, model in networks.items():
-                name = f"{network}.safetensors"
-                checkpoint.load_weights(model, folder / name)
-            name = "training_state.pt"
-            state = torch.load(folder / name, map_location=trainer.device, weights_only=True)
+        if facts.get("data") != _facts(trainer.data):
+            raise InputError(f"{folder}: trained on other data than {trainer.data.path}; give the same --data again")
+        for name, model in _networks(trainer).items():
+            with _usable(folder / f"{name}.safetensors") as file:
+                checkpoint.load_weights(model, file)
+        with _usable(folder / "training_state.pt") as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
             trainer.load_state(state)
             step, seconds, cpu_seconds = state["step"], state["seconds"], state.get("cpu_seconds", 0.0)
             if folder.name != f"step_{step:07d}" or step > self.config.train.steps:
-                raise ValueError("a step of another checkpoint")
+                raise InputError("a step of another checkpoint")
             if not math.isfinite(seconds + cpu_seconds):
-                raise ValueError("a time that is no number")
-        except Exception as error:  # the readers raise many kinds; all of them mean that the file is not usable
-            raise InputError(
-                f"{folder / name}: not usable ({type(error).__name__}); delete {folder} to go on from the checkpoint "
-                "before it, or from the start if there is none"
-            ) from error
-        if facts.get("data") != _facts(trainer.data):
-            raise InputError(f"{folder}: trained on other data than {trainer.data.path}; give the same --data again")
+                raise InputError("a time that is no number")
         return step, seconds, cpu_seconds
 
     def _cut_log(self, step: int) -> None:
@@ -166,44 +149,37 @@ class RunFolder:
             raise InputError(f"{path}: is not the log of a training; remove it to start the log anew")
         # a row torn by a crash is of a step that runs again, and it is the last
         kept = [r for r in rows if len(r) == len(head) and r[0].isdigit() and int(r[0]) < step]
-        temporary = path.with_name(".metrics.csv.tmp")
-        with temporary.open("w", newline="") as file:
+        with files.replacing(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(dict(zip(head, row, strict=True)) for row in kept)
-        os.replace(temporary, path)
 
     def sample(self, generator: nn.Module, data: PreparedData, step: int) -> None:
         """Writes samples/step_NNNNNNN.png: fixed label maps, their real images, three fixed noises, row by row."""
         from dpsims.synthesis import sample_sheet
 
         sheet = sample_sheet(checkpoint.fold_spectral_norm(generator), data, maps=8, noises=3)
-        path = self.out / "samples" / f"step_{step:07d}.png"
-        temporary = path.with_name(f".{path.name}")
-        Image.fromarray(sheet).save(temporary, format="PNG")
-        os.replace(temporary, path)
+        with files.replacing(self.out / "samples" / f"step_{step:07d}.png") as temporary:
+            Image.fromarray(sheet).save(temporary, format="PNG")
 
 
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets, so that no step is torn; a second Ctrl-C interrupts at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: Any) -> None:
-        asked.set()
-        signal.signal(number, old[number])
-
-    for number in old:
-        signal.signal(number, ask)
+def _usable(file: Path) -> Iterator[Path]:
+    """Turns what readers of a checkpoint's file raise, many kinds, into one line with the way on."""
     try:
-        yield asked
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        yield file
+    except (torch.OutOfMemoryError, MemoryError):  # nothing is wrong with the file
+        raise
+    except Exception as error:
+        reason = str(error).removeprefix(f"{file}: ") if isinstance(error, InputError) else type(error).__name__
+        raise InputError(
+            f"{file}: not usable ({reason}); delete {file.parent} to go on from the checkpoint before it, or from the "
+            "start if there is none"
+        ) from error
+
+
+def _networks(trainer: "Trainer") -> dict[str, nn.Module]:
+    return {"generator": trainer.ema, "generator_live": trainer.generator, "discriminator": trainer.discriminator}
 
 
 def _facts(data: PreparedData) -> dict[str, Any]:
@@ -213,11 +189,11 @@ def _facts(data: PreparedData) -> dict[str, Any]:
 
 def _differences(old: Config, new: Config) -> str:
     """The first three fields that differ, as text; empty where none do. Of data the hashes count, not the place."""
+    here = new.flat()
     changed = [
-        f"{section}.{name} {value!r} there, {new.to_dict()[section][name]!r} here"
-        for section, part in old.to_dict().items()
-        for name, value in part.items()
-        if value != new.to_dict()[section][name] and f"{section}.{name}" != "data.path"
+        f"{key} {value!r} there, {here[key]!r} here"
+        for key, value in old.flat().items()
+        if value != here[key] and key != "data.path"
     ]
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     return "; ".join(changed[:3]) + more

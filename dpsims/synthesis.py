@@ -15,9 +15,9 @@ from dpsims import checkpoint, draws
 from dpsims import config as configuration
 from dpsims.checks import as_device, as_integers, as_seeds
 from dpsims.config import Config
-from dpsims.data.loader import to_uint8
 from dpsims.data.prepare import PreparedData
 from dpsims.errors import InputError
+from dpsims.images import to_uint8
 from dpsims.labels import LabelSpace, label_space
 from dpsims.models import Discriminator, Generator
 from dpsims.noise import locked

@@ -25,12 +25,13 @@ from tqdm.auto import tqdm
 
 from dpsims import checkpoint, draws, losses
 from dpsims.config import Config
+from dpsims.data.guard import stop_signals
 from dpsims.data.loader import Batch, TrainingBatches, in_order, prepared_data
 from dpsims.data.prepare import PreparedData
 from dpsims.errors import InputError
 from dpsims.models.patch_head import LEVELS, PatchHead
 from dpsims.optimisation import gradient_norm, learning_rate_factor, update_ema
-from dpsims.run_folder import KEEP, RunFolder, stop_signals
+from dpsims.run_folder import KEEP, RunFolder
 from dpsims.synthesis import build_discriminator, build_generator
 
 DEAD_FAKES, DEAD_GRADIENT = 0.99, 0.02  # D finds this share of the fakes while G's gradient norm is below that
@@ -60,6 +61,8 @@ class Trainer:
     def __init__(self, config: Config, data: PreparedData) -> None:
         AcceleratorState._reset_state()  # else a second training in one notebook kernel could not change its precision
         self.accelerator = Accelerator(mixed_precision="bf16" if config.train.bf16 else "no")
+        if self.accelerator.num_processes > 1:
+            raise InputError("training is on one process so far; start it without `accelerate launch`")
         self.config, self.device = config, self.accelerator.device
         self.data, self.t = data, config.train
         split, pixels = data.split("train"), data.index["splits"]["train"]["class_pixels"]
@@ -112,7 +115,7 @@ class Trainer:
         factor = learning_rate_factor(step, self.t.steps, self.t.warmup_steps, self.t.decay_from)
         self.g_optimiser.param_groups[0]["lr"] = factor * self.t.lr_generator
         self.d_optimiser.param_groups[0]["lr"] = factor * self.t.lr_discriminator
-        batch = self.batches(step, self.accelerator.process_index, self.accelerator.num_processes)
+        batch = self.batches(step)
         real, labels = batch.images.to(self.device), batch.labels.to(self.device)
         # a batch of fakes shows fewer maps, each under several noises: the diversity constraint compares them
         shown = labels[:: self.t.noises_per_map]
@@ -251,9 +254,9 @@ class _Both:
     def __init__(self, real: draws.FeatureNoise, fake: draws.FeatureNoise) -> None:
         self.real, self.fake = real, fake
 
-    def __call__(self, shape: tuple[int, ...], level: int) -> Tensor:
+    def __call__(self, shape: tuple[int, ...]) -> Tensor:
         half = (shape[0] // 2, *shape[1:])
-        return torch.cat([self.real(half, level), self.fake(half, level)])
+        return torch.cat([self.real(half), self.fake(half)])
 
 
 def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = True, keep: int = KEEP) -> FitResult:

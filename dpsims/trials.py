@@ -15,40 +15,30 @@ from dpsims import config as configuration
 from dpsims.config import Config
 from dpsims.data.scenes import MOODS
 from dpsims.errors import InputError
-from dpsims.evaluation.protocol import evaluate_checkpoint
+from dpsims.evaluation.measuring import Yardstick
+from dpsims.evaluation.protocol import measure_checkpoint, open_yardstick
+from dpsims.files import replacing
 from dpsims.paths import CACHE
 
 MAPS, DIVERSITY_MAPS = 300, 30
 FIGURES = ("frechet", "miou", "diversity_l1", "moods_per_six")
 COLUMNS = ("trial", "steps", *FIGURES, *MOODS, "planned", "settings", "commit")
-QUIET = (
-    "train.log_every",
-    "train.sample_every",
-    "train.checkpoint_every",
-    "train.steps",
-    "data.path",
-)  # change nothing
+# change nothing
+QUIET = ("train.log_every", "train.sample_every", "train.checkpoint_every", "train.steps", "data.path")
 
 
 def settings(config: Config) -> str:
     """``section.field=value`` for everything that differs from the defaults, in the order of the fields."""
-    default = Config().to_dict()
-    return " ".join(
-        f"{section}.{name}={value}"
-        for section, part in config.to_dict().items()
-        for name, value in part.items()
-        if value != default[section][name] and f"{section}.{name}" not in QUIET
-    ).replace(", ", ",")
+    default = Config().flat()
+    changed = {key: value for key, value in config.flat().items() if value != default[key] and key not in QUIET}
+    return " ".join(f"{key}={value}" for key, value in changed.items()).replace(", ", ",")
 
 
-def trial(run: Path, data: Path) -> dict[str, str | int | float]:
-    """One line of the log: name, steps, figures, shares of the moods, settings and commit of a run."""
-    folder = checkpoint.resolve(run)
+def trial(name: str, folder: Path, yardstick: Yardstick) -> dict[str, str | int | float]:
+    """One line of the log: name, steps, figures, shares of the moods, settings and commit of a run's checkpoint."""
     facts = checkpoint.read_provenance(folder)
-    row = evaluate_checkpoint(
-        run, data, references=False, progress=sys.stderr.isatty(), max_maps=MAPS, diversity_maps=DIVERSITY_MAPS
-    )["generator"]
-    line: dict[str, str | int | float] = {"trial": run.name, "steps": facts.get("step", "")}
+    row = measure_checkpoint(folder, yardstick, progress=sys.stderr.isatty())
+    line: dict[str, str | int | float] = {"trial": name, "steps": facts.get("step", "")}
     line |= {name: round(row[name], 3) for name in FIGURES}
     line |= {mood: round(share, 3) for mood, share in (row["mood_shares"] or {}).items()}
     config = configuration.load(folder / "config.json")
@@ -82,19 +72,15 @@ def record(runs: list[Path], out: Path, data: Path) -> list[dict]:
     Raises:
         InputError: a folder that is no run, data that are missing, a log that is foreign or cannot be written.
     """
-    lines = read(out)
-    for run in runs:
-        lines[run.name] = trial(run, data)
-        temporary = out.with_name(f".{out.name}")
-        try:
-            with temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(lines.values())
-            temporary.replace(out)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+    lines, found = read(out), {run.name: checkpoint.resolve(run) for run in runs}
+    amount = {"max_maps": MAPS, "diversity_maps": DIVERSITY_MAPS}
+    yardstick = open_yardstick(data, device="cpu", progress=sys.stderr.isatty(), **amount)
+    for name, folder in found.items():
+        lines[name] = trial(name, folder, yardstick)
+        with replacing(out) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(lines.values())
     return list(lines.values())
 
 

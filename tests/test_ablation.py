@@ -95,7 +95,7 @@ def test_a_finished_study_is_only_read_again(data, done, monkeypatch):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(ablation, "fit", never)
-    monkeypatch.setattr(ablation, "evaluate_checkpoint", never)
+    monkeypatch.setattr(ablation, "open_yardstick", never)
     out, results = done
     assert run_study(study(data), out, progress=False)["rows"] == results["rows"]
     with pytest.raises(InputError, match="measured with other settings; choose another --out"):
@@ -110,7 +110,7 @@ def test_a_finished_study_is_only_read_again(data, done, monkeypatch):
 
 
 def test_killed_while_measuring_it_goes_on(data, done, tmp_path, monkeypatch):
-    original, calls = ablation.evaluate_checkpoint, []
+    original, calls = ablation.measure_checkpoint, []
 
     def killed(*arguments, **keywords):
         calls.append(arguments)
@@ -119,7 +119,7 @@ def test_killed_while_measuring_it_goes_on(data, done, tmp_path, monkeypatch):
         return original(*arguments, **keywords)
 
     one = study(data, arms=("pretrained",))
-    monkeypatch.setattr(ablation, "evaluate_checkpoint", killed)
+    monkeypatch.setattr(ablation, "measure_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
         run_study(one, tmp_path, progress=False)
     again = run_study(one, tmp_path, progress=False)["rows"]
@@ -164,6 +164,7 @@ def test_a_dead_run_is_reported_and_a_stopped_one_raises(data, tmp_path, monkeyp
         ({"seeds": ("1",)}, "whole numbers"),
         ({"points": 5}, "give 1 to the number of steps"),
         ({"settings": ("train.stepz=3",)}, "train.steps"),
+        ({"max_maps": 3}, "max_maps is 3; give at least 4"),
     ],
 )
 def test_bad_studies(data, tmp_path, changes, says):

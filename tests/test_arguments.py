@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from dpsims import checkpoint, load_generator
+from dpsims import load_generator
 from dpsims.bench import bench
 from dpsims.checks import as_device, as_seeds
 from dpsims.cli import app
 from dpsims.errors import InputError
-from dpsims.evaluation.segmenter import train_evaluator
-from dpsims.files import check_file, make_folder, replacing
+from dpsims.evaluation.segmenter import load_evaluator, train_evaluator
+from dpsims.files import check_file, make_folder, replacing, write_folder, write_json
 from dpsims.generation import generate_files
 from dpsims.models import Backbone
 from dpsims.paths import CHECKPOINTS
@@ -45,6 +46,7 @@ def test_seeds_of_every_kind_of_integer():
 def test_devices_that_cannot_compute(name):
     refused(as_device, name, match=f"device: '{name}' cannot be used here; choose one of cpu")
     refused(load_generator, SHIPPED, name, match="cannot be used here")
+    refused(load_evaluator, device=name, match="cannot be used here")
 
 
 @pytest.fixture
@@ -58,36 +60,49 @@ def occupied(tmp_path):
 
 def test_places_to_write(occupied, tmp_path):
     for path in occupied:
-        for call in (check_file, bench, lambda p: checkpoint.write_json(p, {})):
+        for call in (check_file, bench, lambda p: write_json(p, {})):
             refused(call, path, match="a folder|no regular file|cannot be written")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder", "pipe"] and occupied[1].is_fifo()
     check_file(tmp_path / "file")
     check_file(tmp_path / "new/deep/file")
     refused(make_folder, tmp_path, ["a", "folder"], match="folder: is a folder")
-    checkpoint.write_json(tmp_path / ("y" * 250), [1])
+    write_json(tmp_path / ("y" * 250), [1])
     assert (tmp_path / ("y" * 250)).read_text() == "[\n  1\n]\n"
 
 
 def test_what_fails_leaves_the_old_file_and_no_other(tmp_path):
-    checkpoint.write_json(tmp_path / "a.json", 1)
+    write_json(tmp_path / "a.json", 1)
     with pytest.raises(TypeError):
-        checkpoint.write_json(tmp_path / "a.json", object())
+        write_json(tmp_path / "a.json", object())
     with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a.json") as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"] and (tmp_path / "a.json").read_text() == "1\n"
 
 
-def test_a_folder_is_replaced_only_by_a_complete_one(tmp_path, monkeypatch):
-    folder = tmp_path / "model"
-    checkpoint.write_folder(folder, lambda f: (f / "a").write_text("old"))
-    with monkeypatch.context() as patch:  # a kill after the older folder gave its name up
-        rename = checkpoint.Path.rename
-        patch.setattr(shutil, "rmtree", lambda *a, **k: pytest.fail("removed first") if a[0] == folder else None)
-        patch.setattr(checkpoint.Path, "rename", lambda s, t: rename(s, t) if s == folder or t == folder else None)
-        checkpoint.write_folder(folder, lambda f: (f / "a").write_text("new"))
-    assert (folder / "a").read_text() == "new"
-    assert [(p / "a").read_text() for p in tmp_path.glob(".*.old")] == ["old"], "kept until the new one has its name"
+@pytest.mark.parametrize("kill_at", [1, 2])
+def test_a_folder_is_whole_after_a_kill_at_any_rename(tmp_path, kill_at):
+    folder, renames = tmp_path / "model", []
+    write_folder(folder, lambda f: (f / "a").write_text("old"))
+    rename = Path.rename
+
+    def killed(self, target):
+        renames.append(self.name)
+        if len(renames) == kill_at:
+            os._exit(9)
+        return rename(self, target)
+
+    if (child := os.fork()) == 0:
+        Path.rename = killed
+        write_folder(folder, lambda f: (f / "a").write_text("new"))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert folder.exists() == (kill_at == 1) and (tmp_path / ".model.new").exists()
+    with pytest.raises(ZeroDivisionError):
+        write_folder(folder, lambda f: 1 / 0)
+    assert [p.name for p in tmp_path.iterdir()] == ["model"] and (folder / "a").read_text() == "old"
+    write_folder(folder, lambda f: (f / "a").write_text("new"))
+    assert [p.name for p in tmp_path.iterdir()] == ["model"] and (folder / "a").read_text() == "new"
 
 
 @pytest.mark.parametrize("train", TRAINERS)
@@ -183,5 +198,9 @@ def test_backbone_weights_of_another_kind(tmp_path):
     for name, content in (("a.png", b"\x89PNG\n"), ("a.safetensors", b"{}")):
         (tmp_path / name).write_bytes(content)
         refused(Backbone, "texture_resnet10t", tmp_path / name, match="not a readable state dict .*; give safetensors")
+    state = Backbone("texture_resnet10t").model.state_dict()
+    save_file(state | {"conv1.0.weight": torch.ones(2, 3)}, tmp_path / "shape.safetensors")
+    shapes = r"conv1\.0\.weight has shape \(2, 3\), texture_resnet10t needs \(24, 3, 3, 3\); another model"
+    refused(Backbone, "texture_resnet10t", tmp_path / "shape.safetensors", match=shapes)
     torch.save(torch.ones(2), tmp_path / "tensor.pth")
     refused(Backbone, "texture_resnet10t", tmp_path / "tensor.pth", match="holds a Tensor")

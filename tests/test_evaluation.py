@@ -34,7 +34,7 @@ from dpsims.evaluation.references import (
 )
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.segmenter import load_evaluator, train_evaluator
-from dpsims.evaluation.unet import from_bytes, to_bytes
+from dpsims.images import from_bytes, to_bytes
 from dpsims.paths import CHECKPOINTS, EVALUATORS
 
 SMALL = {"diversity_maps": 2, "samples_per_map": 6, "batch_size": 5}
@@ -389,7 +389,7 @@ def test_a_checkpoint_is_measured_into_one_json_file(folder, data, tmp_path, mon
     known = result["references"]["redrawn"]["diversity_l1"]
     assert result["generator"]["diversity_ratio"] == pytest.approx(result["generator"]["diversity_l1"] / known)
     assert result["references"]["redrawn"]["diversity_ratio"] == 1
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="is a folder, where a file is to be written"):
         evaluate_checkpoint("checkpoint", folder, tmp_path, progress=False)
 
 

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from dpsims import pretraining
 from dpsims.data.texture_world import LIGHTS, render
 from dpsims.errors import InputError
+from dpsims.models import Backbone
 from dpsims.paths import BACKBONES
-from dpsims.pretraining import CHANNELS, STRIDES, _Student, _targets, _to_device, load_trunk, pretrain
+from dpsims.pretraining import CHANNELS, STRIDES, _Student, _targets, _to_device, pretrain
 
 SHIPPED = BACKBONES / "texture_resnet10t"
 TINY = {"size": 32, "steps": 3, "batch_size": 8, "pool": 16, "progress": False, "device": "cpu"}
@@ -50,14 +51,6 @@ def test_keys_fit_timm_strictly(tiny, kind):
     assert not any(model.load_state_dict(load_file(tiny[0] / "weights.safetensors"), strict=True))
 
 
-def test_both_kinds_of_trunk_compute_the_same(tiny):
-    images = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        plain, levels = load_trunk(tiny[0]), load_trunk(tiny[0], features_only=True)
-        torch.testing.assert_close(plain.forward_features(images), levels(images)[-1])
-    assert not plain.training and levels.feature_info.reduction() == [2, *STRIDES]
-
-
 def test_training_moves_the_weights_and_calibrates_the_norms(tiny):
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -90,11 +83,6 @@ def test_bad_arguments_are_refused(tmp_path, wrong):
         pretrain(tmp_path, **TINY | wrong)
 
 
-def test_missing_weights_are_named(tmp_path):
-    with pytest.raises(InputError, match="dpsims pretrain --out"):
-        load_trunk(tmp_path)
-
-
 def test_shipped_weights_are_what_their_provenance_says():
     provenance = json.loads((SHIPPED / "provenance.json").read_text())
     weights = SHIPPED / "weights.safetensors"
@@ -102,21 +90,19 @@ def test_shipped_weights_are_what_their_provenance_says():
     assert provenance["architecture"]["timm"] == "resnet10t" and provenance["architecture"]["channels"] == list(
         CHANNELS
     )
-    assert provenance["parameters"] == sum(p.numel() for p in load_trunk(SHIPPED).parameters())
+    assert provenance["parameters"] == sum(p.numel() for p in _Student().trunk.parameters())
     assert weights.stat().st_size < 3_000_000
 
 
 def test_shipped_features_tell_lights_and_textures_apart():
     """Nearest class mean, without any head: lights from pooled stride 32, textures from single cells of stride 8."""
-    trunk = load_trunk(SHIPPED, features_only=True)
-    cfg = trunk.default_cfg if hasattr(trunk, "default_cfg") else timm.create_model("resnet10t").pretrained_cfg
-    mean, std = (torch.tensor(cfg[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
+    backbone = Backbone("texture_resnet10t")
 
     def features(indices, split):
         images, textures, lights = _to_device(render(indices, 64, split=split), torch.device("cpu"))
         with torch.no_grad():
-            levels = trunk(((images + 1) / 2 - mean) / std)
-        cells = levels[2].permute(0, 2, 3, 1).reshape(-1, CHANNELS[1])
+            levels = backbone(images)
+        cells = levels[1].permute(0, 2, 3, 1).reshape(-1, CHANNELS[1])
         return levels[-1].mean((2, 3)), lights.long(), cells, _targets(textures)[1].argmax(1).flatten()
 
     seen, held_out = features(range(384), "train"), features(range(192), "val")

@@ -97,7 +97,7 @@ def test_what_is_shipped_can_be_shown(file):
 
 
 def test_the_command_prints_the_table(monkeypatch, tmp_path):
-    monkeypatch.setattr(protocol, "evaluate_checkpoint", lambda checkpoint, data, out: RESULT)
+    monkeypatch.setattr(protocol, "evaluate_checkpoint", lambda *given, **options: RESULT)
     said = CliRunner().invoke(app, f"evaluate --checkpoint a --data b --out {tmp_path / 'c.json'}".split())
     assert said.exit_code == 0, said.output
     head, ours, *_ = said.stdout.splitlines()

@@ -78,7 +78,7 @@ IMPOSSIBLE += [("seconds", value) for value in ("text", None, float("nan"))]
 def test_impossible_counters_are_refused(run, data, name, value):
     file = checkpoints(run)[-1] / "training_state.pt"
     torch.save(torch.load(file, weights_only=True) | {name: value}, file)
-    with pytest.raises(InputError, match=r"training_state\.pt: not usable \(\w+\); delete .*step_0000004 to go on"):
+    with pytest.raises(InputError, match=r"training_state\.pt: not usable \(.+\); delete .*step_0000004 to go on"):
         resume(run, data)
 
 
@@ -86,7 +86,7 @@ def test_impossible_counters_are_refused(run, data, name, value):
 def test_a_damaged_network_is_named_with_the_way_on(run, data, name):
     file = checkpoints(run)[-1] / f"{name}.safetensors"
     file.write_bytes(b"junk")
-    with pytest.raises(InputError, match=rf"/{name}\.safetensors: not usable \(\w+\); delete .*step_0000004 to go on"):
+    with pytest.raises(InputError, match=rf"/{name}\.safetensors: not usable \(not a readable .*\); delete .*4 to go"):
         resume(run, data)
     if name == "generator":
         shutil.rmtree(file.parent)  # as it was told
@@ -120,9 +120,10 @@ def test_reading_a_log_that_is_none(run):
 
 
 def test_what_a_killed_save_left_is_removed(run, data):
-    torn = run / "checkpoints/.step_0000004.abcd"
+    torn = run / "checkpoints/.step_0000004.new"
     torn.mkdir()
     (torn / "config.json").write_text("{}")
+    checkpoints(run)[0].rename(run / "checkpoints/.step_0000002.old")
     resume(run, data)
     assert not torn.exists() and len(checkpoints(run)) == 2
 
@@ -195,5 +196,15 @@ def test_foreign_weights_are_refused(run, data):
     state = load_file(file)
     state.popitem()
     save_file(state, file)
-    with pytest.raises(InputError, match=r"generator_live\.safetensors: not usable"):
+    with pytest.raises(InputError, match=r"generator_live\.safetensors: not usable \(1 tensors do not fit .*; delete"):
+        resume(run, data)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+def test_a_lack_of_memory_blames_no_file(run, data, monkeypatch, error):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr("dpsims.run_folder.torch.load", full)
+    with pytest.raises(error):
         resume(run, data)

@@ -1,11 +1,13 @@
 """What is shipped is what its provenance says."""
 
 import json
+import subprocess
 
 import pytest
 
-from dpsims import config
-from dpsims.checkpoint import backbone_sha256, read_provenance, sha256
+from dpsims import checkpoint, config
+from dpsims.checkpoint import backbone_sha256, read_provenance
+from dpsims.files import sha256
 from dpsims.models.backbone import embedded_backbones
 from dpsims.paths import BACKBONES, CHECKPOINTS, EVALUATORS
 
@@ -25,6 +27,17 @@ def test_its_evaluation_was_made_with_what_is_here():
     assert evaluation["protocol"]["evaluator"]["sha256"] == sha256(EVALUATORS / "scenes-64" / "weights.safetensors")
     assert evaluation["protocol"]["maps"] >= 500
     assert {"blur_3x3", "class_mean", "class_mood_mean", "one_mood"} <= evaluation["references"].keys()
+
+
+def test_the_commit_is_marked_where_files_differ(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "ROOT", tmp_path)
+    assert checkpoint.commit.__wrapped__() == "unknown"
+    (tmp_path / "a").write_text("1")
+    for line in ("init", "add a", "-c user.name=a -c user.email=b commit -m c"):
+        subprocess.run(["git", *line.split()], cwd=tmp_path, check=True, capture_output=True)
+    whole = checkpoint.commit.__wrapped__()
+    (tmp_path / "a").write_text("2")
+    assert len(whole) == 40 and checkpoint.commit.__wrapped__() == f"{whole}+changes"
 
 
 @pytest.mark.parametrize("name", embedded_backbones())

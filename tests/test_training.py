@@ -3,6 +3,7 @@
 import csv
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,14 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dpsims import draws
 from dpsims.checkpoint import checkpoints, export_run, fold_spectral_norm, read_provenance, resolve
 from dpsims.config import override, preset
-from dpsims.data.loader import TrainingBatches, sampling_weights, to_tensor, to_uint8
+from dpsims.data.loader import TrainingBatches, sampling_weights
 from dpsims.data.prepare import load_prepared, prepare_scenes
 from dpsims.errors import InputError
+from dpsims.images import to_tensor, to_uint8
 from dpsims.optimisation import learning_rate_factor, update_ema
 from dpsims.run_folder import read_metrics
 from dpsims.synthesis import load_discriminator, load_generator
@@ -153,6 +155,8 @@ def test_sigkill_and_resume_equal_an_uninterrupted_run(data, tmp_path, bf16):
     assert reference.wait(240) == 0
     assert without_times(whole / "metrics.csv") == without_times(log), f"killed at {kill_at}"
     assert np.diff(read_metrics(broken)["cpu_seconds"]).min() > 0, "CPU time goes on where it stood"
+    said = read_provenance(checkpoints(broken)[-1])["command"]
+    assert shlex.split(said) == ["dpsims", *command[3:], "--out", str(broken), "--resume"]
     expected, found = state_of(whole), state_of(broken)
     assert expected.keys() == found.keys()
     assert not [k for k in expected if not torch.equal(expected[k], found[k])], f"killed at {kill_at}"
@@ -252,6 +256,17 @@ def test_export_is_small_and_makes_the_same_images(data, tmp_path):
         export_run(tmp_path / "exported", tmp_path / "again")
 
 
+def test_what_float16_cannot_hold_is_not_exported(data, tmp_path):
+    fit(tiny(data), tmp_path / "run", progress=False)
+    file = resolve(tmp_path / "run") / "discriminator.safetensors"
+    state = load_file(file)
+    name = next(key for key, value in state.items() if value.is_floating_point())
+    save_file(state | {name: torch.full_like(state[name], 1e5)}, file)
+    with pytest.raises(InputError, match=f"1 tensors hold values that float16 cannot .* such as {name}; the training"):
+        export_run(tmp_path / "run", tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+
+
 def test_export_deletes_nothing_that_is_not_an_export(data, tmp_path):
     fit(tiny(data), tmp_path / "run", progress=False)
     (tmp_path / "other").mkdir()
@@ -317,6 +332,12 @@ def test_more_processes_see_the_same_batch(data):
     assert torch.equal(whole.images, torch.cat([p.images for p in parts]))
     assert torch.equal(whole.labels, torch.cat([p.labels for p in parts]))
     assert not torch.equal(whole.images, batches(8).images)
+
+
+def test_more_processes_are_refused(data, monkeypatch):
+    monkeypatch.setattr("dpsims.training.Accelerator.num_processes", 2)
+    with pytest.raises(InputError, match="training is on one process so far"):
+        Trainer(tiny(data), load_prepared(data))
 
 
 def test_images_and_labels_flip_together(data):

@@ -1,32 +1,35 @@
-"""What guards the making of a folder: a lock against other processes, and an end that still cleans up."""
+"""What guards work on a folder: a lock against other processes, and an end that still cleans up or saves."""
 
 import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
-def terminable() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, to be looked at between two pieces of work; only a main thread can see to that.
-
-    Raises:
-        KeyboardInterrupt: at the end, where SIGTERM came. Not from the signal's handler: what imports or draws just
-            then might swallow it.
-    """
-    ended = threading.Event()
+def stop_signals(numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> Iterator[threading.Event]:
+    """An event that the first of these signals sets, to be looked at between two pieces of work, so that none is torn;
+    a second one does what it always did. Only a main thread can see to that."""
+    asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield ended
+        yield asked
         return
-    old = signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
+    old = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
+
+    def ask(number: int, frame: Any) -> None:
+        asked.set()
+        signal.signal(number, old[number])
+
+    for number in old:
+        signal.signal(number, ask)
     try:
-        yield ended
+        yield asked
     finally:
-        signal.signal(signal.SIGTERM, old or signal.SIG_DFL)
-    if ended.is_set():
-        raise KeyboardInterrupt
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

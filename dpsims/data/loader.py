@@ -16,6 +16,7 @@ from dpsims import draws
 from dpsims.config import Config
 from dpsims.data.prepare import PreparedData, SplitArrays, ensure_scenes, load_prepared
 from dpsims.errors import InputError
+from dpsims.images import to_tensor, to_uint8  # noqa: F401  the notebooks take the second from here
 from dpsims.labels import label_space
 
 
@@ -57,17 +58,6 @@ def prepared_data(config: Config) -> PreparedData:
     for split in ("train", "val"):  # sample sheets need the second; it is not to be missed after hours
         data.split(split)
     return data
-
-
-def to_tensor(images: np.ndarray) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) float in [-1, 1], channels last in memory."""
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1  # a copy of a read-only map
-
-
-def to_uint8(images: Tensor) -> np.ndarray:
-    """(B, 3, H, W) float in [-1, 1] -> (B, H, W, 3) uint8, rounded and clipped."""
-    scaled = (images.detach().float() * 127.5 + 127.5).round().clamp(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def sampling_weights(rarest: np.ndarray, class_pixels: list[int]) -> np.ndarray:

@@ -9,11 +9,11 @@
 Any data set is written by `write_prepared` and read by `load_prepared`; these know nothing of where data come from.
 """
 
-import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,9 +25,10 @@ from tqdm.auto import tqdm
 
 from dpsims import paths
 from dpsims.data import scenes
-from dpsims.data.guard import locked, terminable
+from dpsims.data.guard import locked, stop_signals
 from dpsims.data.index import FORMAT, again, read_index
 from dpsims.errors import InputError
+from dpsims.files import sha256
 
 CHUNK = 16  # images made at a time
 MAX_SIDE = 512  # pixels: what the scenes are drawn for, and what fits into memory
@@ -90,7 +91,7 @@ class PreparedData:
             InputError: a file is not what was written.
         """
         for name, expected in tqdm(self.index["sha256"].items(), desc="verify", disable=not progress):
-            if not (self.path / name).is_file() or _sha256(self.path / name) != expected:
+            if not (self.path / name).is_file() or sha256(self.path / name) != expected:
                 raise InputError(f"{self.path / name}: missing or changed since it was made; {again(self.path)}")
 
 
@@ -194,11 +195,13 @@ def write_prepared(
     try:
         _check_room(out, header, counts)
         out.parent.mkdir(parents=True, exist_ok=True)
-        with locked(out.parent / f".{out.name}.lock") as alone, terminable() as ended:
+        with locked(out.parent / f".{out.name}.lock") as alone, stop_signals([signal.SIGTERM]) as ended:
             if alone:
                 _remove_parts(out)
             if not _made_before(out, header, counts):  # another process may have made it while this one waited
                 _make(out, header, counts, lambda *split: _until(ended, source(*split)), progress)
+        if ended.is_set():  # not from the signal's handler: what imports or draws just then might swallow it
+            raise KeyboardInterrupt
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error}); give another folder") from error
     return out
@@ -238,7 +241,7 @@ def _make(out: Path, header: dict[str, Any], counts: dict[str, int], source: Sou
                 pixels = _write_split(part / name, header, count, source(name, count), bar)
                 splits[name] = {"count": count, "class_pixels": pixels.tolist()}
         for file in sorted(part.rglob("*.npy")):
-            hashes[file.relative_to(part).as_posix()] = _sha256(file)
+            hashes[file.relative_to(part).as_posix()] = sha256(file)
         index = {**header, "splits": splits, "sha256": hashes}
         (part / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
         try:
@@ -319,8 +322,3 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> np.ndarray:
         there = f"{array.shape} {array.dtype}"
         raise InputError(f"{file}: holds {there}, the index says {shape} uint8; {again(file.parent.parent)}")
     return array
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -32,6 +32,7 @@ VERSION = 1  # one more whenever a pixel changes: what was trained on another ve
 
 LAYOUTS = ("country", "beach", "city", "lake")
 SPLITS = ("train", "val", "evaluator")
+SUPERSAMPLE = 2  # canvas pixels along a side of an image's; `_Scene.labels` and `_Scene.image` reduce blocks of 2x2
 
 
 class SceneBatch(NamedTuple):
@@ -50,9 +51,8 @@ def render(
     seed: int = 0,
     split: str = "train",
     moods: Sequence[int] | np.ndarray | int | None = None,
-    supersample: int = 2,
 ) -> SceneBatch:
-    """Draw scenes.
+    """Draw scenes at twice the size, and reduce: images by the mean of each 2x2 block, labels by its majority.
 
     Args:
         indices: number of each image, 0 <= index < 2**56.
@@ -60,8 +60,6 @@ def render(
         seed: of the data set, 0 <= seed < 2**64.
         split: "train", "val" or "evaluator"; no two of them share an image.
         moods: numbers in MOODS, one for all images or one for each; None draws them uniformly from the image's key.
-        supersample: 2 draws at twice the size and reduces (images by the mean, labels by the majority of each 2x2
-            block), 1 does not.
 
     Returns:
         SceneBatch of B = len(indices) images.
@@ -71,11 +69,11 @@ def render(
     """
     height, width = checked_size(size)
     numbers = [int(index) for index in indices]
-    _check(numbers, seed, split, supersample)
+    _check(numbers, seed, split)
     chosen = _checked_moods(moods, len(numbers))
     batch = _empty(len(numbers), height, width)
     for place, index in enumerate(numbers):
-        scene = _Scene(index, height * supersample, width * supersample, supersample, seed, split)
+        scene = _Scene(index, height, width, seed, split)
         mood = scene.mood if chosen is None else chosen[place]
         batch.images[place], batch.labels[place] = scene.image(mood), scene.labels()
         batch.moods[place], batch.layouts[place] = mood, scene.layout
@@ -88,9 +86,9 @@ def render_moods(index: int, size: int | tuple[int, int], *, seed: int = 0, spli
     Arguments and errors as in `render`; faster than six calls of it.
     """
     height, width = checked_size(size)
-    _check([int(index)], seed, split, 2)
+    _check([int(index)], seed, split)
     batch = _empty(len(MOODS), height, width)
-    scene = _Scene(int(index), height * 2, width * 2, 2, seed, split)
+    scene = _Scene(int(index), height, width, seed, split)
     for mood in range(len(MOODS)):
         batch.images[mood] = scene.image(mood)
     batch.labels[:], batch.moods[:], batch.layouts[:] = scene.labels(), np.arange(len(MOODS)), scene.layout
@@ -114,15 +112,13 @@ def checked_size(size: int | tuple[int, int]) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _check(indices: list[int], seed: int, split: str, supersample: int) -> None:
+def _check(indices: list[int], seed: int, split: str) -> None:
     if split not in SPLITS:
         raise InputError(f"scenes split {split!r}: use one of {', '.join(SPLITS)}")
     if not 0 <= seed < 2**64:
         raise InputError(f"scenes seed {seed}: use 0 <= seed < 2**64")
     if indices and not 0 <= min(indices) <= max(indices) < 2**56:
         raise InputError(f"scenes index {min(indices)} to {max(indices)}: use 0 <= index < 2**56")
-    if supersample not in (1, 2):
-        raise InputError(f"scenes supersample {supersample}: use 1 or 2")
 
 
 def _checked_moods(moods: Sequence[int] | np.ndarray | int | None, count: int) -> list[int] | None:
@@ -139,25 +135,29 @@ def _checked_moods(moods: Sequence[int] | np.ndarray | int | None, count: int) -
 class _Scene:
     """One painted scene, ready to be shown in any mood."""
 
-    def __init__(self, index: int, height: int, width: int, factor: int, seed: int, split: str) -> None:
-        self.factor = factor
+    def __init__(self, index: int, height: int, width: int, seed: int, split: str) -> None:
         draws = Draws((seed, (SPLITS.index(split) << 56) | index))
         self.mood = draws.integer(0, len(MOODS))
         self.layout = draws.integer(0, len(LAYOUTS))
         self.style = Style(draws)
-        self.canvas = Canvas(height, width, draws.table)
-        _Painter(self.canvas, draws, factor).paint(LAYOUTS[self.layout])
+        self.canvas = Canvas(height * SUPERSAMPLE, width * SUPERSAMPLE, draws.table)
+        _Painter(self.canvas, draws).paint(LAYOUTS[self.layout])
 
     def labels(self) -> np.ndarray:
         """(H, W) uint8 class ids, the majority of each block; of two equal halves the upper or left one."""
         ids = LABEL_OF[self.canvas.material]
-        if self.factor == 1:
-            return ids
         a, b, c, d = ids[0::2, 0::2], ids[0::2, 1::2], ids[1::2, 0::2], ids[1::2, 1::2]
         return np.where((a == b) | (a == c) | (a == d), a, np.where((b == c) | (b == d), b, np.where(c == d, c, a)))
 
     def image(self, mood: int) -> np.ndarray:
         """(H, W, 3) uint8 in one of the six moods, the mean of each block."""
+        colours = self.colours(mood)
+        rows = colours[:, 0::2] + colours[:, 1::2]
+        colours = (rows[:, :, 0::2] + rows[:, :, 1::2] + np.uint16(2)) >> np.uint16(2)
+        return colours.astype(np.uint8).transpose(1, 2, 0)
+
+    def colours(self, mood: int) -> np.ndarray:
+        """(3, 2H, 2W) uint16 in 0..255: the canvas in one of the six moods."""
         canvas = self.canvas
         colours = np.take(
             colour_table(self.style, mood), canvas.material.astype(np.int32) * TONES + canvas.tone, axis=1
@@ -169,17 +169,14 @@ class _Scene:
         veiled *= veil
         colours += veiled  # at most 255 * 256: fits
         colours >>= np.uint16(8)
-        if self.factor == 2:
-            rows = colours[:, 0::2] + colours[:, 1::2]
-            colours = (rows[:, :, 0::2] + rows[:, :, 1::2] + np.uint16(2)) >> np.uint16(2)
-        return colours.astype(np.uint8).transpose(1, 2, 0)
+        return colours
 
 
 class _Painter:
     """Puts the things of a layout on the canvas, from far to near."""
 
-    def __init__(self, canvas: Canvas, draws: Draws, factor: int) -> None:
-        self.canvas, self.draws, self.factor = canvas, draws, factor
+    def __init__(self, canvas: Canvas, draws: Draws) -> None:
+        self.canvas, self.draws = canvas, draws
         self.aspect = canvas.width * canvas.pixel
         self.horizon = draws.uniform(0.40, 0.54)
         self.sun = (
@@ -247,12 +244,12 @@ class _Painter:
 
     def _pitch(self, share: float) -> tuple[int, int]:
         """Side of a window and of the wall between two, in canvas pixels: at least 3 and 2 image pixels."""
-        height = self.canvas.height // self.factor
-        return max(3, int(height * share)) * self.factor, max(2, int(height * share * 0.6)) * self.factor
+        height = self.canvas.height // SUPERSAMPLE
+        return max(3, int(height * share)) * SUPERSAMPLE, max(2, int(height * share * 0.6)) * SUPERSAMPLE
 
     def _whole(self, value: float) -> int:
         """An edge in canvas pixels that is one of the image too, so that windows are not cut."""
-        return int(value * self.canvas.height / self.factor) * self.factor
+        return int(value * self.canvas.height / SUPERSAMPLE) * SUPERSAMPLE
 
     def _skyline(self) -> None:
         draws, height = self.draws, self.canvas.height

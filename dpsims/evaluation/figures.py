@@ -23,8 +23,14 @@ class Seen:
     """What the networks say of the N images of a set."""
 
     features: Tensor  # (N,F) of the evaluation network, standardised
-    texture: Tensor  # (N,T) of the texture-world network, standardised
+    texture: Tensor  # (N,T) of the texture-world network
     moods: Tensor  # (N,) predicted
+
+    @classmethod
+    def joined(cls, parts: Sequence["Seen"]) -> "Seen":
+        """Of several sets, one after another."""
+        columns = zip(*((part.features, part.texture, part.moods) for part in parts), strict=True)
+        return cls(*(torch.cat(column) for column in columns))
 
     def part(self, which: range) -> "Seen":
         """Of some images alone."""

@@ -1,7 +1,8 @@
 """Draws the images of one row, shows them to the networks, and hands what they saw to `figures.py`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from dpsims.evaluation.figures import Draws, Seen, coverage, fidelity, realism
 from dpsims.evaluation.references import Reference
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.texture import Standardiser, TextureFeatures
-from dpsims.evaluation.unet import Segmenter, to_bytes
+from dpsims.evaluation.unet import Judgement, Segmenter
+from dpsims.images import channels_first, to_bytes
 from dpsims.labels import label_space
 
 MAX_SAMPLES = 1000  # a map; `sample_seed` gives each map so many seeds of its own
@@ -53,8 +55,8 @@ def sample_seed(seed: int, map_index: int, draw: int) -> int:
     return (seed * 1_000_000 + map_index) * MAX_SAMPLES + draw
 
 
-class Bench:
-    """Holds what all rows share: the data, the two networks and what they see in the real images.
+class Yardstick:
+    """What all rows are measured by: the data, the two networks and what they see in the real images.
 
     Args:
         data: prepared data; split "val" is what is compared with.
@@ -73,19 +75,26 @@ class Bench:
                 f"the evaluation network knows {evaluator.num_classes} classes and the data set "
                 f"{data.index['dataset']} has {data.index['num_classes']}; name one that was trained for it"
             )
+        self.count = protocol.count(data)
         self.texture = TextureFeatures(evaluator.feature_mean.device)
-        images = data.split("val").images[: protocol.count(data)]
-        chunks = [_channels_first(images[some.start : some.stop]) for some in _batches(range(len(images)), protocol)]
-        judged = [evaluator.judge(chunk) for chunk in chunks]
-        raw = torch.cat([self.texture(chunk) for chunk in chunks])
-        self.standardise = Standardiser(raw)
-        self.real = Seen(
-            torch.cat([j.features.cpu() for j in judged]),
-            self.standardise(raw),
-            torch.cat([j.moods.argmax(1).cpu() for j in judged]),
-        )
 
-    def measure(self, row: Reference, progress: bool) -> dict:
+    @cached_property
+    def real(self) -> Seen:
+        """What the networks see in the real images, its texture features as they are: `standardise` is made of them."""
+        images = self.data.split("val").images
+        parts = _batches(range(self.count), self.protocol)
+        return Seen.joined([self._see(channels_first(images[some.start : some.stop]))[1] for some in parts])
+
+    @cached_property
+    def standardise(self) -> Standardiser:
+        """Of texture features."""
+        return Standardiser(self.real.texture)
+
+    def _see(self, images: Tensor) -> tuple[Judgement, Seen]:
+        judged = self.evaluator.judge(images)
+        return judged, Seen(judged.features.cpu(), self.texture(images), judged.moods.argmax(1).cpu())
+
+    def measure(self, row: Reference, progress: bool = True) -> dict:
         """The figures of one row; see `protocol.evaluate`."""
         labels = self.data.split(row.split).labels[row.maps.start : row.maps.stop]
         diverse, draws = min(self.protocol.diversity_maps, len(labels)), self.protocol.samples_per_map
@@ -95,28 +104,28 @@ class Bench:
             spread = self._spread(row, labels, first_draws[:diverse], seen.moods, bar)
         moods = self.evaluator.moods if self.data.split(row.split).moods is not None else None
         return {
-            **realism(self.real.part(row.against), seen, moods, progress),
+            **realism(self._standard(self.real.part(row.against)), self._standard(seen), moods, progress),
             **fidelity(score, self.names),
             **coverage(spread, seen.moods, moods),
             "num_images": len(labels),
             "num_maps_diversity": diverse,
         }
 
+    def _standard(self, seen: Seen) -> Seen:
+        return replace(seen, texture=self.standardise(seen.texture))
+
     def _first_draws(self, row: Reference, labels: np.ndarray, bar: tqdm) -> tuple[SegmentationScore, Seen, Tensor]:
         """One image of every map: its pixels scored, what the networks see, and the first images themselves."""
-        score, features, texture, moods = SegmentationScore(self.evaluator.num_classes), [], [], []
-        kept: list[Tensor] = []
+        score, seen, kept = SegmentationScore(self.evaluator.num_classes), [], []
         for some in _batches(range(len(labels)), self.protocol):
             chunk = torch.from_numpy(labels[some.start : some.stop].astype(np.int64))
             images = self._draw(row, chunk, [(j, 0) for j in some])
-            judged = self.evaluator.judge(images)
+            judged, of_chunk = self._see(images)
             score.update(judged.classes.argmax(1).cpu(), chunk)
-            features.append(judged.features.cpu())
-            texture.append(self.standardise(self.texture(images)))
-            moods.append(judged.moods.argmax(1).cpu())
+            seen.append(of_chunk)
             kept.append(images[: max(0, self.protocol.diversity_maps - some.start)])
             bar.update(len(some))
-        return score, Seen(torch.cat(features), torch.cat(texture), torch.cat(moods)), torch.cat(kept)
+        return score, Seen.joined(seen), torch.cat(kept)
 
     def _spread(self, row: Reference, labels: np.ndarray, first_draws: Tensor, moods: Tensor, bar: tqdm) -> Draws:
         """Draws the maps of `first_draws` (D,3,H,W) again and again; `moods` (N,) are those of the first draws."""
@@ -150,7 +159,3 @@ class Bench:
 def _batches(numbers: range, protocol: Protocol) -> Iterator[range]:
     for first in range(0, len(numbers), protocol.batch_size):
         yield numbers[first : first + protocol.batch_size]
-
-
-def _channels_first(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # a copy: torch wants no read-only memory map

@@ -8,19 +8,17 @@ Sample i of map j has the seed of `sample_seed`. Standing: default of this proje
 
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-from dpsims import checkpoint as checkpoints
 from dpsims.data.prepare import PreparedData, load_prepared
-from dpsims.errors import InputError
 from dpsims.evaluation import intervals, rebalancing, texture
-from dpsims.evaluation.measuring import Bench, Protocol
+from dpsims.evaluation.measuring import Protocol, Yardstick
 from dpsims.evaluation.references import Reference, Synthesise, rows_for
 from dpsims.evaluation.segmenter import load_evaluator
 from dpsims.evaluation.unet import Segmenter
+from dpsims.files import check_file, write_json
 from dpsims.paths import CACHE, EVALUATORS
 
 FORMAT = 2  # 1 had one distance and no intervals
@@ -60,10 +58,35 @@ def evaluate(
         InputError: impossible settings; an evaluation network of another size or other classes.
         ValueError: `synthesise` returned another shape or values that are not finite.
     """
-    protocol = Protocol(**settings)
-    maps = range(protocol.count(data))
-    row = Reference("generated", "what was given", synthesise, maps, against=maps)
-    return Bench(data, evaluator, protocol).measure(row, progress)
+    return _generated(synthesise, Yardstick(data, evaluator, Protocol(**settings)), progress)
+
+
+def _generated(synthesise: Synthesise, yardstick: Yardstick, progress: bool) -> dict:
+    maps = range(yardstick.count)
+    return yardstick.measure(Reference("generated", "what was given", synthesise, maps, against=maps), progress)
+
+
+def open_yardstick(
+    data_path: str | Path,
+    evaluator_path: str | Path = EVALUATORS / "scenes-64",
+    device: str | None = None,
+    *,
+    progress: bool = True,
+    **settings: Any,
+) -> Yardstick:
+    """What checkpoints are measured by, once for all of them; arguments and errors as of `evaluate_checkpoint`."""
+    protocol = Protocol(**settings)  # first: verifying reads every file
+    data, evaluator = load_prepared(data_path), load_evaluator(evaluator_path, device)
+    data.verify(progress=progress)  # results and cached rows carry the hash of the data: it must be theirs
+    return Yardstick(data, evaluator, protocol)
+
+
+def measure_checkpoint(checkpoint: str | Path, yardstick: Yardstick, progress: bool = True) -> dict:
+    """The figures of a trained generator, as `evaluate` gives them, drawn where the evaluation network is."""
+    from dpsims.synthesis import load_generator
+
+    generator = load_generator(checkpoint, device=yardstick.texture.device)
+    return _generated(lambda labels, seeds: generator(labels, seed=seeds), yardstick, progress)
 
 
 def reference_rows(
@@ -79,21 +102,23 @@ def reference_rows(
         cache: take them from there, and put them there.
         progress: show bars.
     """
-    protocol = Protocol(**settings)
-    described = json.dumps(describe(data, evaluator, protocol), sort_keys=True)
+    return _reference_rows(Yardstick(data, evaluator, Protocol(**settings)), cache, progress)
+
+
+def _reference_rows(yardstick: Yardstick, cache: bool, progress: bool) -> dict[str, dict]:
+    described = json.dumps(describe(yardstick.data, yardstick.evaluator, yardstick.protocol), sort_keys=True)
     sources = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
     file = CACHE / "references" / f"{hashlib.sha256(described.encode() + sources).hexdigest()[:24]}.json"
     if cache and (known := _cached(file)):
         return known
-    bench = Bench(data, evaluator, protocol)
     rows = {
-        row.name: {"meaning": row.meaning, **bench.measure(row, progress)}
-        for row in rows_for(data, protocol.count(data))
+        row.name: {"meaning": row.meaning, **yardstick.measure(row, progress)}
+        for row in rows_for(yardstick.data, yardstick.count)
     }
     for row in rows.values():
         row["diversity_ratio"] = diversity_ratio(row, rows)
     if cache:
-        _write(file, rows)
+        write_json(file, rows)
     return rows
 
 
@@ -123,8 +148,7 @@ def evaluate_checkpoint(
     out: str | Path | None = None,
     *,
     evaluator_path: str | Path = EVALUATORS / "scenes-64",
-    references: bool = True,
-    device: str = "cpu",
+    device: str | None = "cpu",
     progress: bool = True,
     **settings: Any,
 ) -> dict:
@@ -135,15 +159,14 @@ def evaluate_checkpoint(
         data_path: folder of `dpsims prepare`.
         out: JSON file to write, whole or not at all; None: only return.
         evaluator_path: folder of `dpsims train-evaluators`.
-        references: measure the reference rows too (from the cache where they are known).
-        device: of the generator and the evaluation network.
+        device: of the generator and the evaluation network; None: the GPU where there is one.
         progress: show bars.
         settings: fields of `Protocol`.
 
     Returns:
         What was written: format; protocol; evaluator: how good it is on held-out real images, from its provenance;
         checkpoint; texture_shares: what its training shares with the texture features; generator, with
-        `diversity_ratio` where there are references; references (None if not asked for); seconds.
+        `diversity_ratio`; references (from the cache where they are known); seconds.
 
     Raises:
         InputError: anything missing, foreign or not matching; `out` cannot be written (found before measuring).
@@ -151,22 +174,18 @@ def evaluate_checkpoint(
     from dpsims.synthesis import load_generator  # only here: measuring anything else needs no generator
 
     if out is not None:
-        _check_writable(Path(out))
-    data, evaluator = load_prepared(data_path), load_evaluator(evaluator_path, device)
-    data.verify(progress=progress)  # results and cached rows carry the hash of the data: it must be theirs
+        check_file(Path(out))
+    yardstick = open_yardstick(data_path, evaluator_path, device, progress=progress, **settings)
     generator = load_generator(checkpoint, device=device)
     started = time.perf_counter()
-    row = evaluate(
-        lambda labels, seeds: generator(labels, seed=seeds), data, evaluator=evaluator, progress=progress, **settings
-    )
+    row = _generated(lambda labels, seeds: generator(labels, seed=seeds), yardstick, progress)
     drawn = time.perf_counter()
-    rows = reference_rows(data, evaluator, progress=progress, **settings) if references else None
-    if rows is not None:
-        row["diversity_ratio"] = diversity_ratio(row, rows)
+    rows = _reference_rows(yardstick, True, progress)
+    row["diversity_ratio"] = diversity_ratio(row, rows)
     result = {
         "format": FORMAT,
-        "protocol": describe(data, evaluator, Protocol(**settings)),
-        "evaluator": evaluator.quality,
+        "protocol": describe(yardstick.data, yardstick.evaluator, yardstick.protocol),
+        "evaluator": yardstick.evaluator.quality,
         "checkpoint": str(checkpoint),
         "texture_shares": texture.kinship(generator.config),
         "generator": row,
@@ -174,7 +193,7 @@ def evaluate_checkpoint(
         "seconds": {"generator": round(drawn - started, 1), "references": round(time.perf_counter() - drawn, 1)},
     }
     if out is not None:
-        _write(Path(out), result)
+        write_json(Path(out), result)
     return result
 
 
@@ -202,25 +221,3 @@ def describe(data: PreparedData, evaluator: Segmenter, protocol: Protocol) -> di
         "evaluator": {"sha256": evaluator.sha256, "num_features": evaluator.num_features},
         "texture": texture.describe(),
     }
-
-
-def _check_writable(file: Path) -> None:
-    """Raises InputError unless `file` could be written, and makes nothing: a bad checkpoint must leave no folder."""
-    try:
-        if file.exists() and not file.is_file():
-            raise InputError(f"{file}: no regular file; --out names the JSON file to write")
-        folder = next(folder for folder in file.absolute().parents if folder.exists())
-        probe = folder / f".{file.name}.{os.getpid()}.tmp"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be written ({error.strerror}); give another --out") from error
-
-
-def _write(file: Path, content: dict) -> None:
-    _check_writable(file)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        checkpoints.write_json(file, content)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be written ({error.strerror}); give another --out") from error

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dpsims.data import scenes
 from dpsims.data.prepare import PreparedData
 from dpsims.errors import InputError
+from dpsims.images import to_tensor
 
 Synthesise = Callable[[Tensor, list[int]], Tensor]  # labels (B,H,W) int64, a seed per map -> (B,3,H,W) in [-1,1]
 ONE_MOOD = "day"
@@ -34,11 +34,6 @@ class Reference:
     maps: range  # which label maps of the split are drawn
     against: range  # which real images of "val" the distance is taken to
     split: str = "val"  # whose label maps
-
-
-def to_floats(images: np.ndarray) -> Tensor:
-    """(B,H,W,3) uint8 -> (B,3,H,W) float in [-1,1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 class Lookup:
@@ -78,7 +73,7 @@ def colour_by_class(data: PreparedData) -> Synthesise:
     table = np.nan_to_num(mean_colours(train.images, train.labels, data.index["num_classes"]), nan=127.5)
 
     def synthesise(labels: Tensor, seeds: list[int]) -> Tensor:
-        return torch.from_numpy(table[labels.cpu().numpy()]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return to_tensor(table[labels.cpu().numpy()])
 
     return synthesise
 
@@ -96,7 +91,7 @@ def colour_by_class_and_mood(data: PreparedData) -> Synthesise:
     def synthesise(labels: Tensor, seeds: list[int]) -> Tensor:
         ids = labels.cpu().numpy()
         images = np.stack([tables[m][i] for m, i in zip(draw_moods(seeds), ids, strict=True)])
-        return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return to_tensor(images)
 
     return synthesise
 
@@ -110,7 +105,7 @@ def same_image(data: PreparedData, split: str = "val") -> Synthesise:
     """The real image of the map itself."""
     arrays = data.split(split)
     find = Lookup(arrays.labels)
-    return lambda labels, seeds: to_floats(arrays.images[find(labels)])
+    return lambda labels, seeds: to_tensor(arrays.images[find(labels)])
 
 
 def blurred(data: PreparedData) -> Synthesise:
@@ -137,7 +132,7 @@ def redrawn(data: PreparedData, mood: str | None = None) -> Synthesise:
             raise InputError(
                 f"{data.path}: holds other label maps than Scenes of seed {index['seed']} draws; prepare it anew"
             )
-        return to_floats(batch.images)
+        return to_tensor(batch.images)
 
     return synthesise
 

@@ -3,14 +3,11 @@
 Standing: default of this project throughout; see `unet.py`.
 """
 
-import json
-import os
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -20,8 +17,9 @@ from dpsims.checks import as_device, as_seeds, check_pool
 from dpsims.data import scenes
 from dpsims.errors import InputError
 from dpsims.evaluation.segmentation import VOID, SegmentationScore
-from dpsims.evaluation.unet import Segmenter, from_bytes
-from dpsims.files import make_folder
+from dpsims.evaluation.unet import Segmenter
+from dpsims.files import make_folder, read_json, sha256
+from dpsims.images import from_bytes
 from dpsims.paths import EVALUATORS
 
 BATCH = 16
@@ -31,27 +29,28 @@ POOL = 4096  # training images, rendered once and mirrored at random
 HELD_OUT = 500  # images of split "val" on which the provenance is measured
 
 
-def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | torch.device = "cpu") -> Segmenter:
+def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | torch.device | None = "cpu") -> Segmenter:
     """Load a trained evaluation network (stored as float16) for float32 inference.
 
     Args:
         path: folder with `weights.safetensors` and `provenance.json`, made by `dpsims train-evaluators`.
-        device: where it runs.
+        device: where it runs; None: the GPU where there is one.
 
     Returns:
         The network in eval mode, without gradients; `.sha256` is that of its weights file, and `.quality` what its
         provenance says of it: `miou`, `pixel_accuracy` and `mood_accuracy` on `images` held-out real images.
 
     Raises:
-        InputError: the folder is missing, of another format, or its weights are not those of its provenance.
+        InputError: the folder is missing, of another format, or its weights are not those of its provenance; a device
+            that is not here.
     """
-    folder = Path(path)
+    device, folder = as_device(device), Path(path)
     provenance, weights = folder / "provenance.json", folder / "weights.safetensors"
-    for file in (provenance, weights):
-        if not file.is_file():
-            raise InputError(f"{file}: not there; make it with: dpsims train-evaluators --out {folder}")
+    again = f"make it with: dpsims train-evaluators --out {folder}"
+    about = read_json(provenance, again)
+    if not weights.is_file():
+        raise InputError(f"{weights}: no such file; {again}")
     try:
-        about = json.loads(provenance.read_text(encoding="utf-8"))
         architecture = about["architecture"]
         network = Segmenter(
             num_classes=int(architecture["num_classes"]),
@@ -63,17 +62,14 @@ def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | to
         network.quality = {name: about["metrics"][name] for name in ("miou", "pixel_accuracy", "mood_accuracy")}
         network.quality["images"] = about["images"]["held_out_count"]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{provenance}: not the provenance of an evaluation network ({error}); make it again with: "
-            f"dpsims train-evaluators --out {folder}"
-        ) from error
-    digest = checkpoint.sha256(weights)
+        raise InputError(f"{provenance}: not the provenance of an evaluation network ({error}); {again}") from error
+    digest = sha256(weights)
     if digest != about.get("sha256"):
         raise InputError(
             f"{weights}: sha256 {digest[:12]} is not {str(about.get('sha256'))[:12]} of provenance.json; "
-            f"fetch both again (git checkout -- {folder}) or run: dpsims train-evaluators --out {folder}"
+            f"fetch both again (git checkout -- {folder}) or {again}"
         )
-    network.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
+    checkpoint.load_weights(network, weights, described=provenance.name)
     network.sha256 = digest
     return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
@@ -124,8 +120,8 @@ def train_evaluator(
     _fit(network, images, labels, moods, steps, seed, progress)
     _standardise(network, images)
     trained = time.perf_counter()
-    weights = {name: value.half().contiguous().cpu() for name, value in network.state_dict().items()}
-    network.load_state_dict({name: value.float() for name, value in weights.items()})  # measure what is shipped
+    weights = checkpoint.halved(network.state_dict())
+    network.load_state_dict(weights)  # measure what is shipped
     metrics = measure(network, *_render(min(HELD_OUT, pool), size, seed, "val", progress))
     facts = {
         "what": "evaluation network of Scenes: classes, moods and features; see dpsims/evaluation/unet.py",
@@ -139,7 +135,7 @@ def train_evaluator(
         "architecture": _architecture(network),
         "metrics": metrics,
     }
-    return _write(folder, weights, facts)
+    return checkpoint.write_network(folder, save(weights), facts)
 
 
 def _architecture(network: Segmenter) -> dict:
@@ -182,13 +178,14 @@ def measure(network: Segmenter, images: Tensor, labels: Tensor, moods: Tensor) -
 
 def _render(count: int, size: int, seed: int, split: str, progress: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Images (N,3,H,W) uint8, labels (N,H,W) uint8, moods (N,) int64."""
-    batches = [
-        scenes.render(np.arange(first, min(first + 64, count)), size, seed=seed, split=split)
-        for first in tqdm(range(0, count, 64), desc=f"rendering {split}", unit="batch", disable=not progress)
-    ]
-    images = torch.from_numpy(np.concatenate([b.images for b in batches])).permute(0, 3, 1, 2)
-    labels = torch.from_numpy(np.concatenate([b.labels for b in batches]))
-    return images, labels, torch.from_numpy(np.concatenate([b.moods for b in batches])).long()
+    images = torch.empty((count, size, size, 3), dtype=torch.uint8)  # filled in place: what `check_pool` counts, once
+    labels, moods = torch.empty((count, size, size), dtype=torch.uint8), torch.empty(count, dtype=torch.long)
+    for first in tqdm(range(0, count, 64), desc=f"rendering {split}", unit="batch", disable=not progress):
+        some = slice(first, min(first + 64, count))
+        batch = scenes.render(range(some.start, some.stop), size, seed=seed, split=split)
+        images[some], labels[some] = torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+        moods[some] = torch.from_numpy(batch.moods).long()
+    return images.permute(0, 3, 1, 2), labels, moods
 
 
 def _fit(
@@ -232,13 +229,3 @@ def _standardise(network: Segmenter, images: Tensor) -> None:
     )
     network.feature_mean.copy_(pooled.mean(0))
     network.feature_std.copy_(pooled.std(0, unbiased=False).clamp_min(1e-3))  # a dead channel must not be blown up
-
-
-def _write(folder: Path, weights: dict[str, Tensor], facts: dict) -> dict:
-    """Weights, then provenance with their hash: a crash in between is a mismatch that `load_evaluator` reports."""
-    temporary = folder / f".weights.{os.getpid()}.tmp"
-    temporary.write_bytes(save(weights))  # not save_file, which makes files that only their owner may read
-    provenance = checkpoint.provenance(**facts, sha256=checkpoint.sha256(temporary))
-    os.replace(temporary, folder / "weights.safetensors")
-    checkpoint.write_json(folder / "provenance.json", provenance)
-    return provenance

@@ -19,9 +19,10 @@ Shapes: B images, H and W pixels, T features.
 import torch
 from torch import Tensor
 
-from dpsims.checkpoint import sha256
 from dpsims.config import Config
-from dpsims.evaluation.unet import from_bytes, pool
+from dpsims.evaluation.unet import pool
+from dpsims.files import sha256
+from dpsims.images import from_bytes
 from dpsims.models.backbone import Backbone
 from dpsims.paths import BACKBONES
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dpsims.errors import InputError
+from dpsims.images import from_bytes
 
 WIDTHS = (24, 48, 96, 160)  # channels at 1, 1/2, 1/4 and 1/8 of the size
 FEATURE_LEVELS = (1, 2)  # pooled for the distance; the deepest level is all but blind to blur and drawn to moods alone
@@ -127,13 +128,3 @@ def pool(level: Tensor) -> Tensor:
     """Mean and standard deviation over the pixels: (B,C,H,W) -> (B,2C) float32."""
     level = level.float()
     return torch.cat([level.mean((2, 3)), (level.var((2, 3), unbiased=False) + 1e-6).sqrt()], dim=1)
-
-
-def from_bytes(images: Tensor) -> Tensor:
-    """uint8 in 0..255 to float32 in [-1,1]."""
-    return images.float() / 127.5 - 1
-
-
-def to_bytes(images: Tensor) -> Tensor:
-    """Float in [-1,1] to uint8 in 0..255, values outside clipped: what a PNG file keeps, and what every metric sees."""
-    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

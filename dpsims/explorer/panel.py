@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dpsims.data.loader import to_uint8
 from dpsims.errors import InputError
+from dpsims.images import to_uint8
 from dpsims.labels import LabelSpace
 from dpsims.noise import class_region
 from dpsims.synthesis import Synthesizer

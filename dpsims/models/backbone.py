@@ -106,6 +106,10 @@ class Backbone(nn.Module):
             raise InputError(
                 f"{path}: lacks {len(missing)} tensors of {self.name}, such as {missing[0]}; another model?"
             )
+        for key, value in wanted.items():
+            if state[key].shape != value.shape:
+                there, here = tuple(state[key].shape), tuple(value.shape)
+                raise InputError(f"{path}: {key} has shape {there}, {self.name} needs {here}; another model?")
         self.model.load_state_dict({key: state[key].to(wanted[key].dtype) for key in wanted})
 
     def train(self, mode: bool = True) -> "Backbone":

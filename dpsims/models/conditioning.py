@@ -157,23 +157,23 @@ class FeatureConditioning(nn.Module):
         self.register_buffer("sigma", torch.tensor(noise_max if noise == "fixed" else 0.0))  # sigma_0 = 0
 
     def forward(
-        self, features: list[Tensor], draw_noise: Callable[[tuple[int, ...], int], Tensor] | None = None
+        self, features: list[Tensor], draw_noise: Callable[[tuple[int, ...]], Tensor] | None = None
     ) -> list[Tensor]:
         """L feature maps (B, C_l, H_l, W_l) -> the same, conditioned.
 
         Args:
             features: of the backbone.
-            draw_noise: ``(shape, level) -> N(0, 1)`` on the features' device; None, as in evaluation, adds no noise.
+            draw_noise: ``shape -> N(0, 1)`` on the features' device, level by level; None, as in evaluation: no noise.
         """
         conditioned = []
-        for index, (level, feature) in enumerate(zip(self.levels, features, strict=True)):
+        for level, feature in zip(self.levels, features, strict=True):
             x = level.normalise(feature.float())
             add = draw_noise is not None and self.noise != "off"
             if self.noise_last:
                 x = level.decorrelate(x)
             if add:
                 shape = (*x.shape[:2], 1, 1) if self.noise_field == "image" else tuple(x.shape)
-                x = x + self.sigma * draw_noise(shape, index)
+                x = x + self.sigma * draw_noise(shape)
             if not self.noise_last:
                 x = level.decorrelate(x)
             conditioned.append(x)

@@ -95,7 +95,7 @@ class Discriminator(nn.Module):
         pixels = [F.pixel_unshuffle(images, 2)] * self.sees_pixels  # all of the image at half its size: 12 channels
         return pixels + self.backbone(images)
 
-    def forward(self, images: Tensor, draw_noise: Callable[[tuple[int, ...], int], Tensor] | None = None) -> Tensor:
+    def forward(self, images: Tensor, draw_noise: Callable[[tuple[int, ...]], Tensor] | None = None) -> Tensor:
         """Logits of every pixel.
 
         Args:
