@@ -65,7 +65,7 @@ class Generator:
     noise_heads: int = 4  # default
     noise_sharpness: float = 0.25  # of the attention at the start: 0, all classes hear the same noise; default
     noise_max_size: int = 64  # cross-attention noise at levels of at most this height; default
-    pixel_noise: bool = False  # noise for every pixel too, read from z: a deviation from the paper
+    noise_places: bool = False  # the cross-attention's queries know their place: grain instead of stripes; default
     upsample: str = "bilinear"  # or nearest (Dual-Pyramid GAN); default
     padding: str = "zeros"  # or replicate, in the image network: no frame around small images; default
     norm: str = "group"  # before the modulation: group, or batch (as OASIS); default
@@ -84,6 +84,7 @@ class Loss:
     contrastive_backbone: str = "texture_resnet10t_b"  # frozen features of the loss (the paper: VGG, recalled)
     lambda_diversity: float = 10.0  # recalled
     diversity_threshold: float = 0.2  # tau_div, here in units of images in [0, 1]; from data
+    diversity_over: str = "pair"  # the hinge on every pair of noises (recalled), or on the mean over the batch; default
     diversity_on: str = "image"  # or features (before the RGB layer, recalled; divided by their detached RMS)
 
 
@@ -234,7 +235,7 @@ def _small_scenes(train: Train) -> Config:
     """What images of 64 px need beside the defaults; each field says what it is, and the trials are in data/results."""
     return Config(
         discriminator=Discriminator(finest_stride=2, noise_field="image", noise_max=0.8),
-        generator=Generator(pixel_noise=True, padding="replicate", noise_max_size=32),
+        generator=Generator(noise_places=True, padding="replicate", noise_max_size=32),
         train=train,
     )
 

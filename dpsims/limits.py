@@ -15,6 +15,7 @@ CHOICES = {
     "generator.padding": ("zeros", "replicate"),
     "generator.norm": ("group", "batch"),
     "loss.class_weights": ("inverse", "sqrt", "clipped", "none"),
+    "loss.diversity_over": ("pair", "batch"),
     "loss.diversity_on": ("image", "features"),
 }
 SEED, COUNT, POSITIVE, WEIGHT, SHARE, WIDTHS = (

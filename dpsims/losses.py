@@ -113,7 +113,9 @@ def patch_contrastive_loss(fake: Tensor, real: Tensor, temperature: float = 0.3)
     return F.cross_entropy(similarity.flatten(0, 1), target.flatten())
 
 
-def diversity_loss(first: Tensor, second: Tensor, noise1: Tensor, noise2: Tensor, threshold: float) -> Tensor:
+def diversity_loss(
+    first: Tensor, second: Tensor, noise1: Tensor, noise2: Tensor, threshold: float, over: str = "pair"
+) -> Tensor:
     """``[tau - |G^f(z1, t) - G^f(z2, t)|_1 / |z1 - z2|_1]_+`` (name published, form recalled, DSGAN's lineage).
 
     Absolute values are averaged, not summed (default), so that tau does not depend on the size. Two draws of N(0, 1)
@@ -125,9 +127,12 @@ def diversity_loss(first: Tensor, second: Tensor, noise1: Tensor, noise2: Tensor
             `rms_normalise`.
         noise1, noise2: z, (B, N, d).
         threshold: tau.
+        over: ``pair``, the hinge is on every pair (recalled), which forbids two noises to give the same kind of image
+            even as often as chance would; ``batch``, on the mean over all pairs (default of the presets for Scenes),
+            which asks for no more than that many differ.
 
     Returns:
-        Scalar, 0 once every pair differs enough.
+        Scalar, 0 once every pair, or all of them on average, differ enough.
 
     Raises:
         ValueError: shapes differ.
@@ -136,7 +141,8 @@ def diversity_loss(first: Tensor, second: Tensor, noise1: Tensor, noise2: Tensor
         raise ValueError("the two images of a pair, and their noises, must have the same shape")
     apart = (first.float() - second.float()).abs().flatten(1).mean(1)
     apart_noise = (noise1 - noise2).float().abs().flatten(1).mean(1).clamp_min(1e-6)
-    return (threshold - apart / apart_noise).clamp_min(0).mean()
+    ratio = apart / apart_noise
+    return (threshold - (ratio.mean() if over == "batch" else ratio)).clamp_min(0).mean()
 
 
 def rms_normalise(features: Tensor) -> Tensor:

@@ -221,7 +221,7 @@ class Trainer:
         x, z = (v.unflatten(0, (-1, self.t.noises_per_map)) for v in (x, noise))  # (maps, noises, ...)
         i, j = torch.triu_indices(x.shape[1], x.shape[1], offset=1)
         pairs = (v[:, k].flatten(0, 1) for v in (x, z) for k in (i, j))
-        return losses.diversity_loss(*pairs, self.config.loss.diversity_threshold)
+        return losses.diversity_loss(*pairs, self.config.loss.diversity_threshold, self.config.loss.diversity_over)
 
     def state(self) -> dict[str, Any]:
         """What a resumed training needs beside the weights of G, its EMA and D: plain tensors, lists and numbers."""

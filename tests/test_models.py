@@ -11,7 +11,6 @@ from dpsims.losses import focal_gan_loss
 from dpsims.models import Backbone, Discriminator, FeatureConditioning, Generator
 from dpsims.models.conditioning import group_size
 from dpsims.models.patch_head import LEVELS, PatchHead
-from dpsims.models.pixel_noise import PixelNoise
 
 SMALL_D = (16, 16, 16, 16, 16, 16)
 SMALL_G = {
@@ -246,28 +245,22 @@ def test_patch_head_reads_the_same_places():
     assert torch.allclose(out[0][1, 3], head.heads[0](feature[1, :, row // 16, row % 16]), atol=1e-5)
 
 
-def test_pixel_noise_is_white_and_comes_from_z_alone():
-    layer = PixelNoise(3, 64, 64, numbers=512, seed=0)
-    x, z = torch.zeros(2, 3, 64, 64), torch.randn(2, 64, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(layer(x, z), x), "it starts without effect"
-    nn.init.ones_(layer.strength)
-    field = layer(x, z)
-    assert torch.equal(field, layer(x, z)) and not torch.equal(field[0], field[1])
-    n = field[0, 0]
-    assert n.mean().abs() < 0.1 and 0.85 < n.std() < 1.15
-    for shifted in (n[1:, :] * n[:-1, :], n[:, 1:] * n[:, :-1], n[8:, :] * n[:-8, :]):
-        assert shifted.mean().abs() < 0.08, "neighbours know nothing of each other"
-    counts = torch.bincount(layer.places.flatten(), minlength=512)
-    assert (counts == 64 * 64 // 512).all(), "every number of z is used equally often"
-
-
-def test_pixel_noise_in_the_generator():
-    g = small_generator(pixel_noise=True).eval()
-    labels, z = torch.randint(0, 6, (1, 64, 64)), g.sample_noise(1, torch.Generator().manual_seed(0))
+def test_queries_that_know_their_place():
+    g = small_generator(noise_places=True).eval()
+    labels, z = torch.ones(1, 64, 64, dtype=torch.long), g.sample_noise(1, torch.Generator().manual_seed(0))
+    layer = g.noise[-1]
+    features = torch.ones(1, 8, 64, 64)  # the same everywhere: only the place can make a difference
+    field = layer(features, g.mapping(z))
+    assert field.std(dim=(2, 3)).max() < 1e-4, "it starts without effect"
     without = g(labels, z)[0]
-    for layer in g.pixel_noise:
-        nn.init.constant_(layer.strength, 0.5)
-    assert torch.equal(g(labels, z)[0], g(labels, z)[0]) and not torch.equal(g(labels, z)[0], without)
+    for attend in g.noise:
+        nn.init.normal_(attend.from_place.weight)
+    n = layer(features, g.mapping(z))[0, 0]
+    n = (n - n.mean()) / n.std()
+    for neighbours in (n[1:, :] * n[:-1, :], n[:, 1:] * n[:, :-1], n[8:, :] * n[:-8, :]):
+        assert neighbours.mean().abs() < 0.08, "neighbours know nothing of each other"
+    assert torch.equal(g(labels, z)[0], g(labels, z)[0]), "z is all the noise there is"
+    assert not torch.equal(g(labels, z)[0], without)
     assert all("places" not in key for key in g.state_dict()), "fixed by code, so not stored"
 
 
@@ -307,9 +300,9 @@ def test_the_image_itself_as_a_level():
 
 
 def test_noise_by_region():
-    g = small_generator(pixel_noise=True).eval()
-    for layer in g.pixel_noise:
-        nn.init.constant_(layer.strength, 0.5)
+    g = small_generator(noise_places=True).eval()
+    for attend in g.noise:
+        nn.init.normal_(attend.from_place.weight)
     labels = torch.randint(0, 6, (1, 64, 64), generator=torch.Generator().manual_seed(1))
     z = g.sample_noise(2, torch.Generator().manual_seed(0))
     regions = torch.zeros(1, 64, 64, dtype=torch.long)
@@ -323,7 +316,7 @@ def test_noise_by_region():
 
 
 def test_one_map_for_several_noises_is_the_same_as_the_map_repeated():
-    g = small_generator(pixel_noise=True, noise_max_size=16).eval()  # no noise at the finest levels
+    g = small_generator(noise_places=True, noise_max_size=16).eval()  # no noise at the finest levels
     labels = torch.randint(0, 6, (2, 64, 64), generator=torch.Generator().manual_seed(1))
     z = g.sample_noise(6, torch.Generator().manual_seed(0))
     with torch.no_grad():

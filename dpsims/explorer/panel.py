@@ -37,11 +37,6 @@ def noise_strength(generator: Synthesizer, strength: float) -> Iterator[None]:
         for attention in generator.generator.noise
         if attention is not None
     ]
-    handles += [
-        layer.register_forward_hook(lambda module, inputs, output: torch.lerp(inputs[0], output, strength))
-        for layer in generator.generator.pixel_noise
-        if layer is not None
-    ]
     try:
         yield
     finally:

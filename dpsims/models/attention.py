@@ -67,11 +67,29 @@ class NoiseCrossAttention(nn.Module):
         tokens, dim, heads: N, d, h.
         sharpness: standard deviation of the attention logits at the start (default). At 1 two classes share a third of
             their noise, at 0.25 nearly all of it: what concerns the whole image, such as the light, is found together.
+        places: height and width of the maps where queries are to know their place too, by a fixed random code for every
+            place and a projection that starts at 0 (default). Else all places of a class that are far from its borders
+            hear the same noise, and grain, leaves and waves must be made out of nothing: a small generator makes
+            stripes.
     """
 
-    def __init__(self, channels: int, tokens: int, dim: int, heads: int, sharpness: float = 0.25) -> None:
+    def __init__(
+        self,
+        channels: int,
+        tokens: int,
+        dim: int,
+        heads: int,
+        sharpness: float = 0.25,
+        places: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
         self.heads = heads
+        self.from_place = None
+        if places:
+            codes = torch.randn(1, channels, *places, generator=torch.Generator().manual_seed(places[0]))
+            self.register_buffer("places", codes, persistent=False)  # fixed by code, so not stored
+            self.from_place = nn.Conv2d(channels, channels, 1, bias=False)
+            nn.init.zeros_(self.from_place.weight)
         self.norm_keys = nn.LayerNorm(dim)
         self.norm_values = nn.LayerNorm(dim)
         self.embedding = nn.Parameter(torch.randn(tokens, dim))
@@ -89,7 +107,10 @@ class NoiseCrossAttention(nn.Module):
     def weights(self, labels: Tensor, tokens: Tensor) -> Tensor:
         """Attention weights (B, h, N, HW) over the N tokens, for every place."""
         batch, channels, height, width = labels.shape
-        q = self.to_q(labels).view(batch, self.heads, channels // self.heads, height * width)
+        q = self.to_q(labels)
+        if self.from_place is not None:
+            q = q + self.from_place(self.places)
+        q = q.view(batch, self.heads, channels // self.heads, height * width)
         k = self.to_k(self.norm_keys(tokens + self.embedding)).view(batch, -1, self.heads, channels // self.heads)
         # plain products: N is small, and the fused kernel's backward is several times slower on a CPU
         return (k.transpose(1, 2) @ q / math.sqrt(channels // self.heads)).softmax(dim=2)

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from dpsims.models.attention import NoiseCrossAttention, NoiseMapping, SelfAttention
-from dpsims.models.pixel_noise import PixelNoise
 
 
 def conv(
@@ -143,7 +142,7 @@ class Generator(nn.Module):
         noise_tokens, noise_dim, noise_heads: N, d and the heads of the cross-attention.
         noise_sharpness: see `NoiseCrossAttention`.
         noise_max_size: cross-attention noise at levels of at most this height.
-        pixel_noise: see `PixelNoise`; a deviation from the paper.
+        noise_places: the queries of the cross-attention know their place, see `NoiseCrossAttention`.
         upsample: ``bilinear`` or ``nearest``, between the blocks.
         padding: of the image network, ``zeros`` or ``replicate``; zeros leave a frame around small images.
         norm: ``group`` or ``batch``, before the modulation.
@@ -164,7 +163,7 @@ class Generator(nn.Module):
         noise_heads: int = 4,
         noise_sharpness: float = 0.25,
         noise_max_size: int = 64,
-        pixel_noise: bool = False,
+        noise_places: bool = False,
         upsample: str = "bilinear",
         padding: str = "zeros",
         norm: str = "group",
@@ -179,7 +178,14 @@ class Generator(nn.Module):
         self.label_encoder = LabelEncoder(num_classes, label_channels, self.heights, inner, spectral_norm)
         self.mapping = NoiseMapping(noise_dim)
         self.noise = nn.ModuleList(
-            NoiseCrossAttention(label_channels, noise_tokens, noise_dim, noise_heads, noise_sharpness)
+            NoiseCrossAttention(
+                label_channels,
+                noise_tokens,
+                noise_dim,
+                noise_heads,
+                noise_sharpness,
+                places=(h, width * h // height) if noise_places else None,
+            )
             if h <= noise_max_size
             else None
             for h in self.heights
@@ -192,12 +198,6 @@ class Generator(nn.Module):
         outer = attention_max_size if attention == "both" else 0
         self.attention = nn.ModuleList(
             SelfAttention(channels[level + 1]) if h <= outer else nn.Identity() for level, h in enumerate(self.heights)
-        )
-        self.pixel_noise = nn.ModuleList(
-            PixelNoise(channels[level], h, width * h // height, noise_tokens * noise_dim, seed=level)
-            if pixel_noise
-            else None
-            for level, h in enumerate(self.heights)
         )
         self.to_rgb = conv(channels[-1], 3, 3, spectral=False, padding=padding)
 
@@ -238,9 +238,6 @@ class Generator(nn.Module):
             if level:
                 bilinear = self.upsample == "bilinear"
                 x = F.interpolate(x, scale_factor=2.0, mode=self.upsample, align_corners=False if bilinear else None)
-            pixels = self.pixel_noise[level]
-            if pixels is not None:
-                x = in_regions([pixels(x, z) for z in noise.unbind(1)], regions)
             x = attend(block(x, labels[level]))
         return x
 
