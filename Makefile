@@ -15,7 +15,7 @@ STAMP := $(VENV)/.dpsims-installed
 # uv is used when it is there; `make UV= demo` keeps to venv and pip
 UV := $(shell command -v uv 2>/dev/null)
 # the committed outputs are those of a CPU with two threads and no network, as in conftest.py
-REFERENCE := CUDA_VISIBLE_DEVICES="" OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1
+REFERENCE := CUDA_VISIBLE_DEVICES="" OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1
 VOLATILE := metadata.papermill metadata.widgets metadata.language_info.version cell.metadata.papermill cell.metadata.execution
 export SLOW
 

@@ -2,7 +2,10 @@
 
 import io
 import math
+import os
+import platform
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +55,18 @@ def compact_figures() -> None:
 
 
 def environment(**seeds: int) -> Markdown:
-    """Versions, commit, hardware, threads and the seeds given, as a table: what a run has to say of itself."""
-    facts = {"dpsims": __version__, **checkpoint.provenance(**seeds)}
+    """Seeds given, commit, versions, hardware and threads, as a table: what a run has to say of itself."""
+    packages = {name: version(name) for name in ("torchvision", "timm", "numpy")}
+    facts = {"dpsims": __version__, **checkpoint.provenance(**seeds), **packages, "CPU": _processor()}
     return table({key: [str(value)] for key, value in facts.items()}, ["value"], corner="what ran")
+
+
+def _processor() -> str:
+    """Name of the CPU as Linux has it, elsewhere what Python knows, and the number of its cores."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def table(rows: Mapping[str, Sequence[Any]], columns: Sequence[str], corner: str = "", digits: int = 2) -> Markdown:

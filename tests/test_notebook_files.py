@@ -83,12 +83,22 @@ def test_reads_well(path):
     notebook = nbformat.read(path, as_version=4)
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
     for cell in cells(path):
-        lines = [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
+        lines = [line for line in cell.source.splitlines() if not re.match(r"\s*(#|$)|(import|from) ", line)]
         assert len(lines) <= 16, f"cell {cell.execution_count}: {len(lines)} lines; one idea a cell"
         for pattern, reason in FORBIDDEN.items():
             assert not re.search(pattern, cell.source, re.MULTILINE), f"cell {cell.execution_count}: {reason}"
     assert len(cells(path, "markdown")) * 2 >= len(cells(path)), "prose before code"
     assert "metrics.json" in cells(path)[-1].source, "the last cell writes the figures of merit"
+
+
+@pytest.mark.parametrize("name", [name for name in PAPER_ORDER if name != "02_backbone_ablations"])
+def test_ends_with_what_ran_where(name):
+    last = cells(ROOT / f"notebooks/{name}.ipynb")[-1]
+    assert "save_metrics(" in last.source and re.search(r"^environment\(.*seed=seed", last.source, re.MULTILINE)
+    assert "nbval-ignore-output" in last.metadata.tags, "another machine prints another table"
+    (shown,) = (output.data["text/markdown"] for output in last.outputs)
+    for fact in ("seed", "commit", "torch", "timm", "python", "threads", "CPU"):
+        assert f"| {fact} |" in shown
 
 
 @each

@@ -10,9 +10,9 @@ from PIL import Image
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from dpsims import plotting
+from dpsims import plotting, plotting_parts
 from dpsims.labels import label_space
-from dpsims.notebook import cell, output_folder, palette_png, save_metrics, table
+from dpsims.notebook import cell, environment, output_folder, palette_png, save_metrics, table
 from dpsims.plotting_rows import distance_dots
 from dpsims.run_folder import COLUMNS
 
@@ -25,6 +25,8 @@ ROWS = {
     "other": {"frechet": 1.5, "miou": None},
 }
 METRICS = {name: [float(i) for i in range(5)] for name in COLUMNS} | {"grad_contrastive": [float("nan")] * 5}
+WEIGHTS = RANDOM.random((3, 8, 8)) * 3
+WALK = np.array([[1.0, 0.0, 0.0], [0.4, 0.5, 0.1], [0.0, 0.0, 1.0]])
 FIGURES = {
     "image_grid": lambda: plotting.image_grid({"a row": IMAGES, "two\nlines": IMAGES[:2]}, ["x", "y"], title="title"),
     "image_grid_legend": lambda: plotting.image_grid({"a row": IMAGES}, legend=SPACE, scale=4),
@@ -38,6 +40,20 @@ FIGURES = {
     "focal_curves": lambda: plotting.focal_curves([0, 2], (0.5, 0.2), lambda p, gamma: -((1 - p) ** gamma) * np.log(p)),
     "training_curves": lambda: plotting.training_curves(METRICS),
     "reference_lines": lambda: plotting.reference_lines(ROWS, ["generator"], {"frechet": "distance", "miou": "mIoU"}),
+    "draw_distances": lambda: plotting_parts.draw_distances(np.zeros(4), np.r_[0.1, 0.2, 0.2, 0.5], 0.125),
+    "attention_maps": lambda: plotting_parts.attention_maps(
+        IMAGES[0], {"4 x 4": WEIGHTS[:, :4, :4], "8 x 8": WEIGHTS}, [[0, 1, 2], [3, 4, 31]]
+    ),
+    "noise_levels": lambda: plotting_parts.noise_levels(np.arange(3.0), np.arange(3.0), {"gap 1": [0.1, 0.2, 0.3]}),
+    "patch_similarities": lambda: plotting_parts.patch_similarities(
+        {"same": np.eye(4), "other": np.full((4, 4), 0.25)}
+    ),
+    "diversity_hinge": lambda: plotting_parts.diversity_hinge(
+        0.2, lambda ratios: np.maximum(0.2 - ratios, 0), {"this": [0.05, 0.3], "that": [0.0]}
+    ),
+    "mood_walks": lambda: plotting_parts.mood_walks(
+        {"line": WALK, "circle": WALK[::-1]}, ["day", "night", "winter"], "share"
+    ),
     "distance_dots": lambda: distance_dots(ROWS, ["generator"], {"frechet": "distance", "miou": "mIoU"}),
 }
 
@@ -66,7 +82,8 @@ def test_drawn_whole_and_labelled(name):
 
 
 def test_every_public_figure_is_tested():
-    public = {n for n, f in vars(plotting).items() if callable(f) and getattr(f, "__wrapped__", None)}
+    functions = (vars(plotting) | vars(plotting_parts)).items()
+    public = {n for n, f in functions if callable(f) and getattr(f, "__wrapped__", None)}
     assert public <= set(FIGURES), public - set(FIGURES)
 
 
@@ -94,11 +111,67 @@ def test_distance_dots_show_intervals_and_what_a_logarithm_lacks():
     assert len(other.lines) == 2 and not other.texts, "a missing value is left out, and so is a missing interval"
 
 
+def test_draw_distances_show_every_pair_once():
+    (axes,) = FIGURES["draw_distances"]().axes
+    tops = [bar.get_y() + bar.get_height() for bar in axes.patches]
+    first, *others = axes.patches[: len(tops) // 2]
+    assert first.get_height() == pytest.approx(50) and not any(bar.get_height() for bar in others), "half are equal"
+    assert sum(bar.get_height() for bar in axes.patches) == pytest.approx(100)
+    assert axes.get_xlim()[1] >= 0.5 and axes.get_ylim()[1] >= max(tops)
+    assert [line.get_xdata()[0] for line in axes.lines] == [0.125]
+
+
+def test_attention_maps_share_one_scale_in_which_even_is_white():
+    figure = FIGURES["attention_maps"]()
+    *panels, bar = figure.axes
+    assert len(panels) == 2 * (1 + 3) and bar.get_ylabel() == "weight / even share"
+    maps = [panel.images[0] for panel in panels if panel.images[0].get_array().ndim == 2]
+    assert [m.get_array().shape for m in maps] == [(4, 4)] * 3 + [(8, 8)] * 3
+    assert len({id(m.norm) for m in maps}) == 1 and maps[0].norm(1.0) == 0.5
+    assert maps[0].norm.vmin == 0 and maps[0].norm.vmax >= WEIGHTS.max(), "nothing is beyond the scale"
+    assert panels[-1].get_title(loc="left") == "head 3, token 31"
+
+
+def test_noise_levels_start_at_the_first_step():
+    left, right = FIGURES["noise_levels"]().axes
+    assert left.lines[0].get_ydata().tolist() == [0.0, 1.0, 2.0]
+    assert right.lines[0].get_xdata().tolist() == [1, 2, 3] and right.get_ylim()[0] == 0
+
+
+def test_patch_similarities_share_one_scale():
+    first, second, bar = FIGURES["patch_similarities"]().axes
+    assert first.images[0].get_clim() == second.images[0].get_clim() == (0, 1)
+    assert first.get_title(loc="left") == "same" and bar.get_ylabel()
+
+
+def test_diversity_hinge_has_every_pair_on_the_curve_and_in_sight():
+    (axes,) = FIGURES["diversity_hinge"]().axes
+    dots = [line for line in axes.lines if line.get_linestyle() == "None"]
+    assert [d.get_xdata().tolist() for d in dots] == [[0.05, 0.3], [0.0]]
+    assert [d.get_ydata().tolist() for d in dots] == [pytest.approx([0.15, 0.0]), pytest.approx([0.2])]
+    assert axes.get_xlim()[1] > 0.3 and axes.get_ylim()[1] > 0.2
+
+
+def test_mood_walks_fill_each_panel_and_name_every_mood():
+    figure = FIGURES["mood_walks"]()
+    assert len(figure.axes) == 2
+    for axes in figure.axes:
+        assert len(axes.collections) == 3 and axes.get_xlim() == (0, 1)
+        assert max(path.vertices[:, 1].max() for c in axes.collections for path in c.get_paths()) == pytest.approx(1)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["winter", "night", "day"]
+
+
 def test_table_and_cells():
     assert [cell(v) for v in (1234, 0.12345, 123.4, float("nan"), None, True, 0.0, 2.0, "x")] == [
         "1,234", "0.12", "123", "–", "–", "yes", "0", "2.0", "x"
     ]  # fmt: skip
     assert table({"a": [1, 0.5]}, ["n", "p"], corner="row").data == "| row | n | p |\n|:--|--:|--:|\n| a | 1 | 0.50 |"
+
+
+def test_environment_names_seeds_versions_and_the_cpu():
+    lines = dict(line.strip("| ").split(" | ") for line in environment(seed=3, other=5).data.splitlines()[2:])
+    assert lines["seed"] == "3" and lines["other"] == "5" and lines["threads"].isdigit()
+    assert {"commit", "torch", "timm", "numpy", "python"} <= lines.keys() and lines["CPU"].endswith(" cores")
 
 
 def test_output_folder_and_metrics(tmp_path):

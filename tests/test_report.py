@@ -35,6 +35,41 @@ def test_a_column_for_every_figure_that_any_row_has():
     assert other[0] == "one mood" and other[3] == "12.3" and other[-1] == ""
 
 
+ROWS = {
+    "real": {"miou": 0.9},
+    "redrawn": {"frechet": 6.0, "frechet_texture": 4.0, "diversity_l1": 0.2},
+    "class_mood_mean": {"frechet": 100.0, "frechet_texture": 500.0},
+    "class_mean": {"miou": 0.7},
+}
+GOOD = {"frechet": 50.0, "frechet_texture": 90.0, "frechet_interval": [40.0, 60.0], "miou": 0.81, "diversity_l1": 0.22,
+        "moods_per_six": 3.96, "mood_shares": {"day": 0.5, "night": 0.5}}  # fmt: skip
+
+
+def test_the_verdict_follows_the_figures():
+    realism, fidelity, diversity = report.verdict(GOOD, ROWS)
+    assert "by both distances (distance 50 against 100, beyond its interval" in realism and "has 6 and 4" in realism
+    assert "90 % of what" in fidelity and "more than in flat colours" in fidelity
+    assert "1.1 times" in diversity and "no mood is lost" in diversity
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"frechet": 120.0}, "by the texture distance alone"),
+        ({"frechet_texture": 600.0}, "but not by the texture distance"),
+        ({"frechet": 120.0, "frechet_texture": 600.0}, "no closer to real images"),
+        ({"frechet_interval": [20.0, 130.0]}, "not certain with these maps"),
+        ({"frechet_interval": None}, "by both distances"),
+        ({"miou": 0.5}, "no more than in flat colours"),
+        ({"miou": 0.7}, "as much as in flat colours"),
+        ({"mood_shares": {"day": 0.96, "night": 0.04}}, "hardly ever drawn: night"),
+        ({"diversity_l1": 0.0}, "every draw of a map is the same image"),
+    ],
+)
+def test_the_verdict_of_worse_generators(change, said):
+    assert said in " ".join(report.verdict(GOOD | change, ROWS))
+
+
 def test_both_layouts_of_a_table():
     lines = [["images", "mIoU"], ["a", "0.5"]]
     assert report.plain(lines) == "images  mIoU\na        0.5"

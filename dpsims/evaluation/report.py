@@ -51,3 +51,55 @@ def markdown(lines: list[list[str]]) -> str:
     """Cells as a Markdown table."""
     head, *body = (f"| {' | '.join(line)} |" for line in lines)
     return "\n".join([head, "|" + "---|" * len(lines[0]), *body])
+
+
+def verdict(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> list[str]:
+    """What the figures of a generator say beside the reference rows, one sentence a question.
+
+    Args:
+        row: of the generator, as `protocol.evaluate` returns it.
+        references: as `protocol.reference_rows` does.
+    """
+    return [_realism(row, references), _fidelity(row, references), _diversity(row, references)]
+
+
+def _realism(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
+    """Both distances beside flat colours in the right moods and the perfect sampler."""
+    flat, perfect = references["class_mood_mean"], references["redrawn"]
+    closer = [row[key] < flat[key] for key in ("frechet", "frechet_texture")]
+    said = {
+        (True, True): "closer to real images than flat colours in the right moods, by both distances",
+        (True, False): "closer to real images than flat colours by the distance, but not by the texture distance",
+        (False, True): "closer to real images than flat colours by the texture distance alone",
+        (False, False): "no closer to real images than flat colours in the right moods",
+    }[tuple(closer)]
+    low, high = row.get("frechet_interval") or (row["frechet"],) * 2
+    sure = "not certain with these maps" if low <= flat["frechet"] <= high else "beyond its interval"
+    return (
+        f"**Realism**: {said} (distance {row['frechet']:.0f} against {flat['frechet']:.0f}, {sure}; texture "
+        f"{row['frechet_texture']:.0f} against {flat['frechet_texture']:.0f}). A perfect sampler has "
+        f"{perfect['frechet']:.0f} and {perfect['frechet_texture']:.0f} here."
+    )
+
+
+def _fidelity(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
+    """mIoU as a share of what real images reach, and whether flat colours reach it too."""
+    real, flat = references["real"]["miou"], references["class_mean"]["miou"]
+    beside = "more than" if row["miou"] > flat + 0.02 else "no more than" if row["miou"] < flat - 0.02 else "as much as"
+    return (
+        f"**Fidelity**: the segmenter finds {100 * row['miou'] / real:.0f} % of what it finds in real images (mIoU "
+        f"{row['miou']:.2f} of {real:.2f}), {beside} in flat colours ({flat:.2f})."
+    )
+
+
+def _diversity(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
+    """Distance between draws beside the known one, and moods that are hardly drawn."""
+    known = references["redrawn"]["diversity_l1"]
+    lost = [mood for mood, share in row["mood_shares"].items() if share < 0.05]
+    moods = f"hardly ever drawn: {', '.join(lost)}" if lost else "no mood is lost"
+    if not row["diversity_l1"] or not known:
+        return f"**Diversity**: every draw of a map is the same image; {moods}."
+    return (
+        f"**Diversity**: two draws of a map are {row['diversity_l1'] / known:.1f} times as far apart as the known "
+        f"distribution has them; {row['moods_per_six']:.1f} moods in six draws (fair: 4.0); {moods}."
+    )
