@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dpsims.errors import InputError
-from dpsims.images import from_bytes
+from dpsims.images import from_bytes, to_bytes  # noqa: F401  a notebook takes the second from here
 
 WIDTHS = (24, 48, 96, 160)  # channels at 1, 1/2, 1/4 and 1/8 of the size
 FEATURE_LEVELS = (1, 2)  # pooled for the distance; the deepest level is all but blind to blur and drawn to moods alone
