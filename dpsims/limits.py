@@ -15,7 +15,6 @@ CHOICES = {
     "generator.padding": ("zeros", "replicate"),
     "generator.norm": ("group", "batch"),
     "loss.class_weights": ("inverse", "sqrt", "clipped", "none"),
-    "loss.diversity_over": ("pair", "batch"),
     "loss.diversity_on": ("image", "features"),
 }
 SEED, COUNT, POSITIVE, WEIGHT, SHARE, WIDTHS = (
@@ -35,6 +34,7 @@ RANGES = {  # lowest and highest value, of every entry where a field has several
     "generator.noise_sharpness": (0.0, 5.0), "generator.noise_max_size": (0, 4096),
     "loss.focal_gamma": (0.0, 100.0), "loss.lambda_contrastive": WEIGHT, "loss.contrastive_temperature": POSITIVE,
     "loss.contrastive_patches": COUNT, "loss.lambda_diversity": WEIGHT, "loss.diversity_threshold": WEIGHT,
+    "loss.diversity_threshold_late": WEIGHT,
     "train.steps": COUNT, "train.batch_size": COUNT, "train.noises_per_map": COUNT, "train.lr_generator": POSITIVE,
     "train.lr_discriminator": POSITIVE, "train.betas": (0.0, 1 - 1e-9), "train.warmup_steps": (0, 10**9),
     "train.decay_from": SHARE, "train.clip_norm": POSITIVE, "train.ema_decay": (0.0, 1 - 1e-9), "train.seed": SEED,

@@ -113,9 +113,7 @@ def patch_contrastive_loss(fake: Tensor, real: Tensor, temperature: float = 0.3)
     return F.cross_entropy(similarity.flatten(0, 1), target.flatten())
 
 
-def diversity_loss(
-    first: Tensor, second: Tensor, noise1: Tensor, noise2: Tensor, threshold: float, over: str = "pair"
-) -> Tensor:
+def diversity_loss(first: Tensor, second: Tensor, noise1: Tensor, noise2: Tensor, threshold: float) -> Tensor:
     """``[tau - |G^f(z1, t) - G^f(z2, t)|_1 / |z1 - z2|_1]_+`` (name published, form recalled, DSGAN's lineage).
 
     Absolute values are averaged, not summed (default), so that tau does not depend on the size. Two draws of N(0, 1)
@@ -126,13 +124,11 @@ def diversity_loss(
             Features should come divided by their detached RMS, else G meets the loss by scaling them; see
             `rms_normalise`.
         noise1, noise2: z, (B, N, d).
-        threshold: tau.
-        over: ``pair``, the hinge is on every pair (recalled), which forbids two noises to give the same kind of image
-            even as often as chance would; ``batch``, on the mean over all pairs (default of the presets for Scenes),
-            which asks for no more than that many differ.
+        threshold: tau. Every pair is held to it, so a kind of image that is nearer than that to all others has no
+            place: a tau that brings the extremes out drives what lies between them away.
 
     Returns:
-        Scalar, 0 once every pair, or all of them on average, differ enough.
+        Scalar, 0 once every pair differs enough.
 
     Raises:
         ValueError: shapes differ.
@@ -141,8 +137,7 @@ def diversity_loss(
         raise ValueError("the two images of a pair, and their noises, must have the same shape")
     apart = (first.float() - second.float()).abs().flatten(1).mean(1)
     apart_noise = (noise1 - noise2).float().abs().flatten(1).mean(1).clamp_min(1e-6)
-    ratio = apart / apart_noise
-    return (threshold - (ratio.mean() if over == "batch" else ratio)).clamp_min(0).mean()
+    return (threshold - apart / apart_noise).clamp_min(0).mean()
 
 
 def rms_normalise(features: Tensor) -> Tensor:

@@ -186,7 +186,7 @@ class Trainer:
         if self.config.loss.lambda_contrastive:
             terms["contrastive"] = self.config.loss.lambda_contrastive * self._contrastive(step, batch, real, fake)
         if self.config.loss.lambda_diversity:
-            terms["diversity"] = self.config.loss.lambda_diversity * self._diversity(fake, features, noise)
+            terms["diversity"] = self.config.loss.lambda_diversity * self._diversity(step, fake, features, noise)
         log: dict[str, Any] = {f"loss_g_{name}": term.detach() for name, term in terms.items()}
         if measure:
             log |= {f"grad_{name}": gradient_norm(term, self.g_parameters) for name, term in terms.items()}
@@ -214,14 +214,15 @@ class Trainer:
         tau = self.config.loss.contrastive_temperature
         return sum(losses.patch_contrastive_loss(f, r, tau) for f, r in pairs) / len(pairs)
 
-    def _diversity(self, fake: Tensor, features: Tensor, noise: Tensor) -> Tensor:
+    def _diversity(self, step: int, fake: Tensor, features: Tensor, noise: Tensor) -> Tensor:
         """The diversity constraint between all pairs of noises of each map."""
-        on_image = self.config.loss.diversity_on == "image"
+        loss, late = self.config.loss, step >= self.t.decay_from * self.t.steps
+        on_image = loss.diversity_on == "image"
         x = fake * 0.5 if on_image else losses.rms_normalise(features)  # images in units of [0, 1]
         x, z = (v.unflatten(0, (-1, self.t.noises_per_map)) for v in (x, noise))  # (maps, noises, ...)
         i, j = torch.triu_indices(x.shape[1], x.shape[1], offset=1)
         pairs = (v[:, k].flatten(0, 1) for v in (x, z) for k in (i, j))
-        return losses.diversity_loss(*pairs, self.config.loss.diversity_threshold, self.config.loss.diversity_over)
+        return losses.diversity_loss(*pairs, loss.diversity_threshold_late if late else loss.diversity_threshold)
 
     def state(self) -> dict[str, Any]:
         """What a resumed training needs beside the weights of G, its EMA and D: plain tensors, lists and numbers."""

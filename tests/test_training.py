@@ -51,6 +51,19 @@ def state_of(run):
     return {(p.name, k): v for p in folder.glob("*.safetensors") for k, v in load_file(p).items()}
 
 
+def test_the_late_diversity_threshold_takes_over_when_the_rates_fall(data):
+    settings = (
+        "train.steps=10",
+        "train.decay_from=0.4",
+        "loss.diversity_threshold=3",
+        "loss.diversity_threshold_late=0",
+    )
+    trainer = Trainer(tiny(data, *settings), load_prepared(data))
+    fake, noise = torch.zeros(2, 3, 64, 64), torch.randn(2, 4, 8)
+    early, late = (trainer._diversity(step, fake, fake, noise) for step in (3, 4))
+    assert early.item() == pytest.approx(3) and late.item() == 0
+
+
 def test_a_foreign_patch_head_is_refused(data):
     config = tiny(data, "loss.lambda_contrastive=1")
     trainer = Trainer(config, load_prepared(data))
