@@ -15,7 +15,6 @@ generator with its spectral norm folded into the weights.
 """
 
 import copy
-import hashlib
 import json
 import platform
 import shutil
@@ -33,7 +32,7 @@ from torch.nn.utils import parametrize
 
 from dpsims import config as configuration
 from dpsims.errors import InputError
-from dpsims.files import replacing
+from dpsims.files import replacing, sha256
 from dpsims.paths import BACKBONES, ROOT
 
 
@@ -109,11 +108,6 @@ def _alike(found: Tensor, wanted: Tensor) -> bool:
     """Of one shape and both floating point (of any width) or both of one other type."""
     both_float = found.is_floating_point() and wanted.is_floating_point()
     return found.shape == wanted.shape and (both_float or found.dtype == wanted.dtype)
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @cache

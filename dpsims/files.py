@@ -3,6 +3,7 @@
 This module imports no torch, so that commands that only move files stay quick.
 """
 
+import hashlib
 import os
 import stat
 import tempfile
@@ -11,6 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dpsims.errors import InputError
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_file(path: Path) -> None:
