@@ -1,39 +1,68 @@
-"""Writes the results into README.md from the files that hold them, so that no number there is typed by hand.
+"""Writes all that is shown of the shipped checkpoints from the files that hold it; no number is typed by hand.
 
-``python -m dpsims.readme`` reads data/checkpoints/*/evaluation.json, made by `dpsims evaluate`, and
-data/results/bench.json, made by `dpsims bench`; ``--check`` only tells whether README.md is up to date.
+``python -m dpsims.readme`` draws the figures in data/results where the weights are no longer those that they were made
+from, and writes the model cards, data/checkpoints/*/README.md, and the marked blocks of README.md. It reads
+data/checkpoints/*/{config,provenance,evaluation}.json and data/results/bench.json. ``--check`` only tells what is out
+of date; ``--redraw`` draws the figures anew in any case. Only drawing needs torch.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from dpsims import config as configuration
 from dpsims.errors import InputError
 from dpsims.evaluation import report
-from dpsims.paths import CHECKPOINTS, DATA, ROOT
+from dpsims.files import replacing, sha256
+from dpsims.model_card import card, duration, gate_table
+from dpsims.paths import CHECKPOINTS, DATA, EVALUATORS, ROOT
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+SHOWN = "scenes-64"  # the checkpoint of the figures
+FIGURES = ("hero.png", "gallery.png")
 
 
 def evaluation_table(name: str, evaluation: dict[str, Any], provenance: dict[str, Any]) -> str:
     """One checkpoint's figures as a Markdown table, beside its reference rows."""
     protocol, generated = evaluation["protocol"], evaluation["generator"]
+    references = evaluation["references"] or {}
     lines = [
-        f"`{name}`: {provenance['step']:,} steps, seed {provenance['seed']}, {provenance['seconds'] / 60:.0f} minutes "
-        f"on {provenance['hardware']}. Measured on {protocol['maps']} held-out label maps of {protocol['height']} x "
-        f"{protocol['width']} pixels (`dpsims evaluate --checkpoint data/checkpoints/{name} --data DIR --out FILE`). "
-        "The distance is a Fréchet distance in the shipped evaluation network, lower is better: read it against the "
-        "rows beside it, not against distances of other projects. One training, one seed: its spread was not measured.",
+        f"`{name}`: {provenance['step']:,} steps, seed {provenance['seed']}, {duration(provenance['seconds'])} on "
+        f"{provenance['hardware']} ([model card](data/checkpoints/{name}/README.md)). Measured on {protocol['maps']} "
+        f"held-out label maps of {protocol['height']} x {protocol['width']} pixels. The distance is a Fréchet distance "
+        "in the shipped evaluation network, lower is better: read it against the rows beside it, not against distances "
+        "of other projects. One training, one seed: its spread was not measured.",
         "",
-        report.markdown(report.cells({f"**{name}**": generated, **(evaluation["references"] or {})})),
     ]
+    if report.JUDGED_BY <= references.keys():
+        lines += [*(f"- {sentence}" for sentence in report.verdict(generated, references)), ""]
+        if worst := report.weakest_classes(generated, references):
+            lines[-1:] = [f"- **Furthest behind** real images: {worst}.", ""]
+    lines.append(report.markdown(report.cells({f"**{name}**": generated, **references})))
     if "frechet_interval" in generated:
         lines += ["", _reading(evaluation)]
     shares = generated["mood_shares"] or {}
     lines += ["", "Share of each mood in its images: " + ", ".join(f"{m} {s:.0%}" for m, s in shares.items()) + "."]
+    if report.JUDGED_BY <= references.keys():
+        lines += ["", gate_table(generated, references)]
     return "\n".join(lines)
+
+
+def regeneration(name: str, evaluation: dict[str, Any]) -> str:
+    """The commands that make the table of a checkpoint again."""
+    folder, data = f"data/checkpoints/{name}", configuration.load(CHECKPOINTS / name / "config.json").data
+    counts = f"--n {data.num_images} --n-val {evaluation['protocol']['maps']} --seed {data.seed}"
+    return f"""To make this table again:
+
+```sh
+dpsims prepare {data.dataset} --size {data.height} {counts} --out data/cache/mine
+dpsims evaluate --checkpoint {folder} --data data/cache/mine --out {folder}/evaluation.json
+python -m dpsims.readme    # this text, the figures, the model card
+```"""
 
 
 def _reading(evaluation: dict[str, Any]) -> str:
@@ -53,8 +82,8 @@ def _reading(evaluation: dict[str, Any]) -> str:
 def bench_table(bench: dict[str, Any]) -> str:
     """The costs as a Markdown table."""
     lines = [
-        f"Costs (`dpsims bench`; {bench['unit']}, medians of {bench['repeats']}, {bench['hardware']}, torch "
-        f"{bench['torch']}):",
+        f"Costs ({bench['unit']}, medians of {bench['repeats']}, {bench['hardware']}, torch {bench['torch']}; to make "
+        "this table again: `dpsims bench --out data/results/bench.json`, then `python -m dpsims.readme`):",
         "",
         "| work | median | least to most |",
         "|---|---|---|",
@@ -70,12 +99,13 @@ def bench_table(bench: dict[str, Any]) -> str:
 
 
 def results() -> str:
-    """The whole block between the marks of README.md."""
+    """The tables: every checkpoint beside its reference rows, and the costs."""
     parts = []
     for file in sorted(CHECKPOINTS.glob("*/evaluation.json")):
         try:
+            name, evaluation = file.parent.name, json.loads(file.read_text())
             provenance = json.loads((file.parent / "provenance.json").read_text())
-            parts.append(evaluation_table(file.parent.name, json.loads(file.read_text()), provenance))
+            parts += [evaluation_table(name, evaluation, provenance), regeneration(name, evaluation)]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             why = f"{type(error).__name__}: {error}"
             raise InputError(
@@ -87,32 +117,129 @@ def results() -> str:
     return "\n\n".join(parts)
 
 
+def figure_facts(name: str) -> dict[str, Any]:
+    """What a figure says of itself, see `dpsims.gallery`; empty where it is missing or says nothing."""
+    try:
+        with Image.open(DATA / "results" / name) as image:
+            facts = json.loads(image.info.get("dpsims", "{}"))
+    except (OSError, ValueError, TypeError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def made_of() -> dict[str, str]:
+    """SHA-256 of the weights that the figures are made from."""
+    files = {
+        "generator": CHECKPOINTS / SHOWN / "generator.safetensors",
+        "evaluator": EVALUATORS / "scenes-64" / "weights.safetensors",
+    }
+    missing = [file for file in files.values() if not file.is_file()]
+    if missing:
+        raise InputError(f"{missing[0]}: no such file; the figures of README.md are made from it")
+    return {name: sha256(file) for name, file in files.items()}
+
+
+def hero() -> str:
+    """The figure at the top, with its words."""
+    facts = figure_facts("hero.png")
+    if not facts:
+        return ""
+    name, seeds, candidates = facts["checkpoint"], _seeds(facts["seeds"]), facts["candidates"]
+    alt = f"{facts['maps']} label maps, their real images, and images of {name} for them: {seeds}"
+    return f"""![{alt}](data/results/hero.png)
+
+*Label maps that were held out from training, the real image of each, and what the shipped `{name}` draws for them,
+one noise a row: {seeds}.
+The maps are the first held-out ones of each layout; of {candidates} seeds, these are those of whose mood the evaluation
+network is surest.*"""
+
+
+def gallery() -> str:
+    """The second figure, with its words."""
+    facts = figure_facts("gallery.png")
+    if not facts:
+        return ""
+    name, candidates = facts["checkpoint"], facts["candidates"]
+    drawn, missing = ", ".join(facts["seeds"]), ", ".join(facts["missing"])
+    lack = f" No seed gives: {missing}." if missing else ""
+    alt = f"One label map in its six real moods, in the moods that {name} draws ({drawn}), and on a walk between two"
+    return f"""![{alt}](data/results/gallery.png)
+
+*One held-out map. Above: its six real renderings; the mood is not in the map. Middle: the same map drawn by `{name}`,
+for each mood the surest of {candidates} seeds.{lack}
+Below: a walk between two noises, {_seeds(facts["walk"])}, on the great circle.*"""
+
+
+def _seeds(seeds: dict[str, int]) -> str:
+    return ", ".join(f"seed {seed} ({mood})" for mood, seed in seeds.items())
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"hero": hero, "results": results, "gallery": gallery}
+
+
+def marks(block: str) -> tuple[str, str]:
+    """The lines before and after a block of README.md."""
+    return f"<!-- {block}: begin -->", f"<!-- {block}: end -->"
+
+
 def updated(text: str) -> str:
-    """README text with its results block made anew."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise InputError(f"README.md: lacks {BEGIN} or, after it, {END}; put both marks where the results belong")
-    return f"{before}{BEGIN}\n{results()}\n{END}{after}"
+    """README text with its marked blocks made anew."""
+    for block, make in BLOCKS.items():
+        first, last = marks(block)
+        before, begin, rest = text.partition(first)
+        _, end, after = rest.partition(last)
+        if not (begin and end):
+            raise InputError(f"README.md: lacks {first} or, after it, {last}; put both marks where the {block} belongs")
+        text = f"{before}{first}\n{make()}\n{last}{after}"
+    return text
+
+
+def texts(readme: Path) -> dict[Path, str]:
+    """Every file of text that is made here, with what it should hold."""
+    cards = {file.with_name("README.md"): card(file.parent) for file in sorted(CHECKPOINTS.glob("*/evaluation.json"))}
+    return {readme: updated(readme.read_text(encoding="utf-8")), **cards}
+
+
+def stale(readme: Path) -> list[Path]:
+    """What `python -m dpsims.readme` would write: figures of other weights than are here, and texts that differ."""
+    now = made_of()
+    old = [DATA / "results" / name for name in FIGURES if figure_facts(name).get("made_of") != now]
+    return old + [
+        file for file, text in texts(readme).items() if not file.is_file() or file.read_text(encoding="utf-8") != text
+    ]
+
+
+def write(readme: Path, redraw: bool = False) -> None:
+    """Draws the figures that are stale, or all, then writes the texts that differ."""
+    now, _ = made_of(), texts(readme)  # anything wrong is told before the minute that drawing takes
+    if redraw or any(figure_facts(name).get("made_of") != now for name in FIGURES):
+        from dpsims.gallery import draw  # only here: looking at what is there needs no torch
+
+        draw(CHECKPOINTS / SHOWN, DATA / "results", now)
+    for file, text in texts(readme).items():
+        with replacing(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def main(arguments: list[str], readme: Path = ROOT / "README.md") -> int:
-    """Updates README.md, or with ``--check`` returns 1 where it is out of date; 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m dpsims.readme", description="Write the results into README.md.")
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit code 1 where README.md is out of date"
+    """Writes what is out of date, or with ``--check`` names it and returns 1; 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dpsims.readme", description="Write the results into README.md, the figures and the model cards."
     )
-    check = parser.parse_args(arguments).check
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where anything is out of date")
+    parser.add_argument("--redraw", action="store_true", help="draw the figures even where their weights are the same")
+    given = parser.parse_args(arguments)
     try:
-        text = readme.read_text()
-        new = updated(text)
+        if not given.check:
+            write(readme, given.redraw)
+            return 0
+        old = stale(readme)
     except (InputError, OSError) as error:
         print(f"dpsims: {error}", file=sys.stderr)
         return 2
-    if check:
-        return int(new != text)
-    readme.write_text(new)
-    return 0
+    for file in old:
+        print(f"out of date: {file.relative_to(ROOT) if file.is_relative_to(ROOT) else file}", file=sys.stderr)
+    return int(bool(old))
 
 
 if __name__ == "__main__":

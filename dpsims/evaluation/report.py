@@ -3,6 +3,7 @@
 Results of format 1 had fewer figures; a column appears where any row has its figure.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 COLUMNS = {  # key of a figure: (name of its column, decimals)
@@ -103,3 +104,55 @@ def _diversity(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> st
         f"**Diversity**: two draws of a map are {row['diversity_l1'] / known:.1f} times as far apart as the known "
         f"distribution has them; {row['moods_per_six']:.1f} moods in six draws (fair: 4.0); {moods}."
     )
+
+
+# what this project asks of a shipped generator (default): shares of a reference row, or of all images
+BLUR_SHARE, MIOU_SHARE, MOOD_SHARES, DIVERSITY_RATIOS = 0.5, 0.85, (0.08, 0.3), (0.8, 1.2)
+JUDGED_BY = {"real", "blur_3x3", "class_mean", "class_mood_mean", "redrawn"}  # rows that `verdict` and `gates` need
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One thing that is asked of a shipped generator."""
+
+    asked: str
+    found: str
+    met: bool
+
+
+def gates(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> list[Gate]:
+    """What is asked of a shipped generator of Scenes, and whether it has it; arguments as in `verdict`."""
+    blur, real, known = (references[name] for name in ("blur_3x3", "real", "redrawn"))
+    low, high = MOOD_SHARES
+    outside = {mood: share for mood, share in row["mood_shares"].items() if not low <= share <= high}
+    ratio = row["diversity_l1"] / known["diversity_l1"]
+    return [
+        Gate(
+            f"distance at most {BLUR_SHARE:g} of that of blurred real images",
+            f"{row['frechet']:.1f} of {blur['frechet']:.1f}: {row['frechet'] / blur['frechet']:.2f}",
+            row["frechet"] <= BLUR_SHARE * blur["frechet"],
+        ),
+        Gate(
+            f"mIoU at least {MIOU_SHARE:g} of that of real images",
+            f"{row['miou']:.3f} of {real['miou']:.3f}: {row['miou'] / real['miou']:.2f}",
+            row["miou"] >= MIOU_SHARE * real["miou"],
+        ),
+        Gate(
+            f"every mood in {low:.0%} to {high:.0%} of the images",
+            ", ".join(f"{mood} {share:.1%}" for mood, share in outside.items()) or "all are",
+            not outside,
+        ),
+        Gate(
+            f"diversity L1 {DIVERSITY_RATIOS[0]:g} to {DIVERSITY_RATIOS[1]:g} times that of the known distribution",
+            f"{row['diversity_l1']:.3f} of {known['diversity_l1']:.3f}: {ratio:.2f}",
+            DIVERSITY_RATIOS[0] <= ratio <= DIVERSITY_RATIOS[1],
+        ),
+    ]
+
+
+def weakest_classes(row: dict[str, Any], references: dict[str, dict[str, Any]], count: int = 3) -> str:
+    """The classes whose IoU is the smallest share of that in real images, in words; "" where it was not measured."""
+    real = references["real"].get("iou", {})
+    shares = {name: iou / real[name] for name, iou in row.get("iou", {}).items() if iou is not None and real.get(name)}
+    worst = sorted(shares, key=shares.__getitem__)[:count]
+    return ", ".join(f"{name} (IoU {row['iou'][name]:.2f}, real {real[name]:.2f})" for name in worst)

@@ -1,0 +1,222 @@
+"""The model card of a shipped checkpoint, from its own files: nothing in it is typed by hand.
+
+It says what config.json, provenance.json and evaluation.json say, with the standing of every setting as the comments of
+`dpsims/config.py` have it. `python -m dpsims.readme` writes it beside the weights. This module imports no torch.
+"""
+
+import ast
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dpsims import config as configuration
+from dpsims.config import Config
+from dpsims.errors import InputError
+from dpsims.evaluation import report
+from dpsims.labels import label_space
+from dpsims.paths import BACKBONES
+
+FILES = {
+    "generator.safetensors": "the generator, averaged over the training (EMA), float16, spectral norm folded",
+    "discriminator.safetensors": "decoder, conditioning statistics and noise level of the discriminator, float16",
+    "config.json": "every setting",
+    "provenance.json": "how it was made",
+    "evaluation.json": "every figure, with the reference rows",
+}
+# where a setting departs from what the paper publishes: field, when, what the paper has
+PUBLISHED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("data.height", lambda v: v < 256, "photographs of 256 pixels and more"),
+    ("discriminator.backbone", lambda v: (BACKBONES / v).is_dir(), "backbones trained on photographs; here, textures"),
+    ("discriminator.pretrained", lambda v: v.lower() == "false", "a pre-trained backbone"),
+    ("discriminator.frozen", lambda v: not v, "a fixed backbone"),
+    ("discriminator.nonlinearity", lambda v: v == "none", "a contractive non-linearity on the features"),
+    ("discriminator.finest_stride", lambda v: v == 1, "features of the backbone alone; here, D sees the image too"),
+    ("generator.attention", lambda v: v == "none", "self-attention for context"),
+    ("loss.focal_gamma", lambda v: v == 0, "a focal loss"),
+    ("loss.lambda_contrastive", lambda v: v == 0, "a patch contrastive loss; here, none"),
+    ("loss.lambda_diversity", lambda v: v == 0, "a diversity constraint"),
+)
+
+
+def card(folder: Path) -> str:
+    """The card of an exported model, as Markdown.
+
+    Args:
+        folder: with the files of `FILES`.
+
+    Raises:
+        InputError: one of them is missing, damaged or of another form.
+    """
+    config = configuration.load(folder / "config.json")
+    try:
+        facts, evaluation = (json.loads((folder / f"{n}.json").read_text()) for n in ("provenance", "evaluation"))
+        parts = [_what(folder.name, config), _training(config, facts), _departures(config), _figures(evaluation)]
+        return "\n\n".join([*parts, _files(folder, config)]) + "\n"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise InputError(f"{folder}: no model card can be made ({why}); run dpsims evaluate") from None
+
+
+def _what(name: str, config: Config) -> str:
+    space, size = label_space(config.data.dataset), f"{config.data.height} x {config.data.width}"
+    return f"""# {name}
+
+<!-- made by `python -m dpsims.readme` from the files beside it; changes made here are lost -->
+
+Generator and discriminator of [dpsims](../../../README.md), an open implementation of DP-SIMS (arXiv 2312.13314),
+trained on {config.data.dataset.capitalize()}: images drawn by code, with {space.num_classes} classes. The generator
+takes a label map of {size} pixels and a noise, and returns an image of that size.
+
+## Intended use, and limits
+- For the notebooks and tests of dpsims, for the label map explorer, and as a small model to study or to start from.
+- It draws procedural scenes of {size} pixels and nothing else. It has never seen a photograph: label maps of ADE20K,
+  COCO-Stuff or Cityscapes mean nothing to it.
+- It is not one of the paper's models and its figures are on a scale of their own: they say nothing about the paper's.
+- Classes: {", ".join(space.names[1:])}.
+
+```python
+from dpsims import load_generator
+
+images = load_generator("data/checkpoints/{name}")(labels, seed=0)  # (B,H,W) ids, 0 = void -> (B,3,H,W) in [-1,1]
+```"""
+
+
+def _training(config: Config, facts: dict[str, Any]) -> str:
+    ran = f"\nThe command that ran, as recorded: `{facts['command']}`\n" if facts.get("command") else ""
+    notes = f"\nNote: {facts['notes']}.\n" if facts.get("notes") else ""
+    rows = {
+        "steps": f"{facts['step']:,} of {config.train.batch_size} images",
+        "seed": facts["seed"],
+        "time": duration(facts["seconds"]),
+        "hardware": f"{facts['hardware']}, {facts['threads']} thread{'s' if facts['threads'] != 1 else ''}",
+        "commit": f"`{facts['commit']}`",
+        "versions": f"Python {facts['python']}, torch {facts['torch']}",
+        "backbone": f"`{facts['backbone']}`, sha256 `{facts['backbone_sha256'][:16]}...`",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return f"""## Training
+```sh
+{training_command(config)}
+dpsims export runs/mine --out runs/mine/export
+```
+{ran}{notes}
+| | |
+|---|---|
+{table}
+
+One training with one seed: how far another seed would be from it was not measured."""
+
+
+def duration(seconds: float) -> str:
+    """A time in the largest unit of which there are two or more."""
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}" if unit == "hours" else f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def training_command(config: Config) -> str:
+    """`dpsims train` with the nearest preset and all that differs from it, apart from where prepared data lay."""
+    wanted = _flat(config)
+    differ = {
+        name: {k: v for k, v in wanted.items() if _flat(make())[k] != v and k != "data.path"}
+        for name, make in configuration.PRESETS.items()
+    }
+    name = min(differ, key=lambda name: len(differ[name]))
+    settings = "".join(f" --set {key}={_written(value)}" for key, value in differ[name].items())
+    return f"dpsims train --preset {name}{settings} --out runs/mine"
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    return {f"{section}.{name}": v for section, part in config.to_dict().items() for name, v in part.items()}
+
+
+def _written(value: Any) -> str:
+    """A value as --set takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def comments() -> dict[str, str]:
+    """The trailing comment of every field of `dpsims/config.py`, by section.field; "" where there is none."""
+    source = Path(configuration.__file__).read_text(encoding="utf-8")
+    lines, found = source.splitlines(), {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and node.name != "Config":
+            for field in node.body:
+                if isinstance(field, ast.AnnAssign):
+                    comment = lines[field.lineno - 1].partition("  # ")[2]
+                    found[f"{node.name.lower()}.{ast.unparse(field.target)}"] = comment
+    return found
+
+
+def _departures(config: Config) -> str:
+    values, standing, default = _flat(config), comments(), _flat(Config())
+    from_paper = [
+        f"| `{key}` | {_written(values[key])} | {paper} |" for key, differs, paper in PUBLISHED if differs(values[key])
+    ]
+    own = [
+        f"| `{key}` | {_written(value)} | {standing[key]} |"
+        for key, value in values.items()
+        if value != default[key] and key != "data.path" and not key.endswith("_every")
+    ]
+    return f"""## Where it departs from what the paper publishes
+| setting | here | published |
+|---|---|---|
+{chr(10).join(from_paper)}
+
+The paper's text was not at hand: *published* is what its abstract, captions and public results say, *recalled* is not
+checked against it, *default* is this project's own. Settings that are not the library's defaults, with the words of
+`dpsims/config.py` on what they are and how sure we are of them:
+
+| setting | here | what it is, and its standing |
+|---|---|---|
+{chr(10).join(own)}"""
+
+
+def _figures(evaluation: dict[str, Any]) -> str:
+    row, references, protocol = evaluation["generator"], evaluation["references"] or {}, evaluation["protocol"]
+    beside = ("real", "redrawn", "blur_3x3", "class_mood_mean")
+    parts = [
+        f"## Figures\nMeasured on {protocol['maps']} held-out label maps by `dpsims evaluate`; the README says how to "
+        "make them again and how to read them.",
+        report.markdown(report.cells({"**this model**": row} | {n: references[n] for n in beside if n in references})),
+    ]
+    if report.JUDGED_BY <= references.keys():
+        parts.append("\n".join(f"- {sentence}" for sentence in report.verdict(row, references)))
+    if row.get("mood_shares"):
+        shares = ", ".join(f"{mood} {share:.1%}" for mood, share in row["mood_shares"].items())
+        parts.append(f"Share of each mood in its images: {shares}.")
+    if report.JUDGED_BY <= references.keys():
+        parts.append(gate_table(row, references))
+        if worst := report.weakest_classes(row, references):
+            parts.append(f"Furthest behind real images: {worst}.")
+    return "\n\n".join(parts)
+
+
+def gate_table(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
+    """What this project asks of a shipped model, and what it found, as a Markdown table under one sentence."""
+    found = report.gates(row, references)
+    lines = [f"| {gate.asked} | {gate.found} | {'met' if gate.met else '**missed**'} |" for gate in found]
+    said = (
+        f"Of {len(found)} things that this project asks of a model that it ships, {sum(g.met for g in found)} are met:"
+    )
+    return "\n".join([said, "", "| asked | found | |", "|---|---|---|", *lines])
+
+
+def _files(folder: Path, config: Config) -> str:
+    sizes = {name: (folder / name).stat().st_size for name in FILES}
+    lines = [f"| `{name}` | {sizes[name] / 1e3:,.0f} kB | {what} |" for name, what in FILES.items()]
+    name = config.discriminator.backbone
+    backbone = f"The backbone `{name}` is not stored here and keeps the licence of its publisher."
+    licence = "MIT, as dpsims itself (`LICENSE`)."
+    if (BACKBONES / name).is_dir():
+        backbone = (
+            f"The frozen backbone is in `data/backbones/{name}`, pre-trained on drawn textures; only the discriminator "
+            "needs it."
+        )
+        licence += " All was made from images drawn by code; no photograph and no downloaded weights went into it."
+    table = ["| file | size | what |", "|---|---|---|", *lines]
+    return "\n".join(["## Files", *table, "", backbone, "", "## Licence", licence])
