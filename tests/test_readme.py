@@ -278,6 +278,14 @@ def test_files_and_folders_that_the_readme_names_are_there():
     assert not [path for path in sorted(named) if not (ROOT / path).exists()]
 
 
+def test_settings_that_the_readme_names_exist_and_every_model_file_has_its_part():
+    known = model_card._flat(configuration.Config())
+    named = re.findall(r"`((?:data|discriminator|generator|loss|train)\.\w+)(?:=\w+)?`", README)
+    assert len(named) >= 4 and not set(named) - known.keys()
+    files = {file.relative_to(ROOT).as_posix() for file in (ROOT / "dpsims" / "models").glob("[!_]*.py")}
+    assert not [file for file in sorted(files) if f"`{file}`" not in README]
+
+
 def test_the_installation_by_hand_is_that_of_the_makefile():
     pinned = dict(re.findall(r"^([\w-]+)==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     assert f"torch=={pinned['torch']} torchvision=={pinned['torchvision']} --index-url" in README
