@@ -55,7 +55,7 @@ def held_out(count: int, seed: int) -> list[int]:
         count: of numbers; 16 at most, so that the scenes looked at are sure to hold them.
         seed: of the data set.
     """
-    layouts = scenes.render(range(64), 16, seed=seed, split="val", moods=0, supersample=1).layouts
+    layouts = scenes.render(range(64), 16, seed=seed, split="val", moods=0).layouts
     of_layout = [np.flatnonzero(layouts == number).tolist() for number in range(len(scenes.LAYOUTS))]
     return [numbers[turn] for turn in range(4) for numbers in of_layout][:count]
 
