@@ -91,7 +91,7 @@ def test_reads_well(path):
     assert "metrics.json" in cells(path)[-1].source, "the last cell writes the figures of merit"
 
 
-@pytest.mark.parametrize("name", [name for name in PAPER_ORDER if name != "02_backbone_ablations"])
+@pytest.mark.parametrize("name", PAPER_ORDER)
 def test_ends_with_what_ran_where(name):
     last = cells(ROOT / f"notebooks/{name}.ipynb")[-1]
     assert "save_metrics(" in last.source and re.search(r"^environment\(.*seed=seed", last.source, re.MULTILINE)
