@@ -215,3 +215,12 @@ def test_progress_line_shows_bars_on_a_terminal_and_is_sparse_in_a_log():
         written[type(stream)] = stream.getvalue()
     assert "cell 2/5 (Train)  120/600 [00:25<01:40" in written[Terminal]
     assert written[io.StringIO].count("\n") == 2
+
+
+@pytest.mark.slow  # the demo's models are larger than those of the notebooks' own defaults, and other levels are seen
+def test_the_demo_preset_runs_shortened(tmp_path):
+    short = ["num_images=64", "held_out=16", "02.steps=2", "02.points=1", "02.seeds=[0]", "03.steps=2"]
+    short += ["02.max_maps=8", "02.diversity_maps=2", "04.max_maps=16", "04.diversity_maps=2"]
+    reproduce("demo", tmp_path / "demo", short)
+    summary = json.loads((tmp_path / "demo/summary.json").read_text())
+    assert len(summary["notebooks"]) == 5

@@ -20,11 +20,21 @@ from torch.nn.utils.parametrizations import spectral_norm
 from dpsims.models.attention import NoiseCrossAttention, NoiseMapping, SelfAttention
 
 
+class ReplicateConv2d(nn.Conv2d):
+    """A convolution with replicated borders, padded in the precision of its input: autocast would pad in float32."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
+        with torch.autocast(input.device.type, enabled=False):
+            padded = F.pad(input, self._reversed_padding_repeated_twice, mode="replicate")
+        return F.conv2d(padded, weight, bias, self.stride)
+
+
 def conv(
     in_channels: int, out_channels: int, kernel: int, spectral: bool, bias: bool = True, padding: str = "zeros"
 ) -> nn.Module:
     """A convolution that keeps the size, under spectral norm if asked."""
-    layer = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias, padding_mode=padding)
+    kind = ReplicateConv2d if padding == "replicate" else nn.Conv2d
+    layer = kind(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
     return spectral_norm(layer) if spectral else layer
 
 
@@ -100,7 +110,8 @@ class Modulation(nn.Module):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """x (B, C, H, W), labels (B, C_label, H, W) -> (B, C, H, W)."""
         gamma, beta = self.to_gamma_beta(labels).chunk(2, dim=1)
-        return torch.addcmul(beta, self.norm(x), 1 + gamma)
+        # group norm's backward is slower in bfloat16 than in float32 on a CPU
+        return self.norm(x.float()).to(gamma.dtype) * (1 + gamma) + beta
 
 
 class GeneratorBlock(nn.Module):
