@@ -23,7 +23,7 @@ from dpsims.models.attention import NoiseCrossAttention, NoiseMapping, SelfAtten
 class ReplicateConv2d(nn.Conv2d):
     """A convolution with replicated borders, padded in the precision of its input: autocast would pad in float32."""
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         with torch.autocast(input.device.type, enabled=False):
             padded = F.pad(input, self._reversed_padding_repeated_twice, mode="replicate")
         return F.conv2d(padded, weight, bias, self.stride)
@@ -34,7 +34,7 @@ def conv(
 ) -> nn.Module:
     """A convolution that keeps the size, under spectral norm if asked."""
     kind = ReplicateConv2d if padding == "replicate" else nn.Conv2d
-    layer = kind(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
+    layer = kind(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias, padding_mode=padding)
     return spectral_norm(layer) if spectral else layer
 
 
