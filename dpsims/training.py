@@ -301,10 +301,10 @@ def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = 
                 bar.set_postfix_str(f"D finds {row['fakes_found']:.0%} of fakes, gradient {row['grad_generator']:.2g}")
                 _stop_if_hopeless(trainer, run, step, row)  # before weights that are no numbers push out good ones
             bar.update()
+            if done % t.sample_every == 0 or done == t.steps:  # before the checkpoint: a kill in between draws it again
+                run.sample(trainer.ema, data, done)
             if save:
                 run.save(trainer, done, time.monotonic() - begin, cpu_seconds, keep)
-            if done % t.sample_every == 0 or done == t.steps:
-                run.sample(trainer.ema, data, done)
             if stop:
                 print(f"Saved at step {done} of {t.steps}. To go on: dpsims train --resume with the same settings.")
                 break

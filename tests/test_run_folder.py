@@ -13,7 +13,7 @@ from dpsims.checkpoint import checkpoints, export_run
 from dpsims.config import override, preset
 from dpsims.data.prepare import prepare_scenes
 from dpsims.errors import InputError
-from dpsims.run_folder import COLUMNS, read_metrics
+from dpsims.run_folder import COLUMNS, RunFolder, read_metrics
 from dpsims.training import Trainer, fit
 
 
@@ -126,6 +126,19 @@ def test_what_a_killed_save_left_is_removed(run, data):
     checkpoints(run)[0].rename(run / "checkpoints/.step_0000002.old")
     resume(run, data)
     assert not torn.exists() and len(checkpoints(run)) == 2
+
+
+def test_a_kill_right_after_a_save_costs_no_sample_sheet(data, tmp_path, monkeypatch):
+    def killed(*_):
+        save(*_)
+        raise MemoryError
+
+    save = RunFolder.save
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(RunFolder, "save", killed)
+        fit(tiny(data, "train.sample_every=2"), tmp_path, progress=False)
+    resume(tmp_path, data, "train.sample_every=2")
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["step_0000002.png", "step_0000004.png"]
 
 
 def test_checkpoints_are_sorted_by_number(tmp_path):
