@@ -104,8 +104,9 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     Raises:
         InputError: `folder` cannot be written.
     """
-    new, old = _beside(folder)
     with writing(folder):
+        folder = Path(os.path.realpath(folder))  # "." has no name, and a link's target is what is to be replaced
+        new, old = _beside(folder)
         heal_folder(folder)
         try:
             new.mkdir(parents=True)

@@ -105,6 +105,18 @@ def test_a_folder_is_whole_after_a_kill_at_any_rename(tmp_path, kill_at):
     assert [p.name for p in tmp_path.iterdir()] == ["model"] and (folder / "a").read_text() == "new"
 
 
+def test_a_folder_replaces_the_one_that_a_link_or_a_dot_means(tmp_path, monkeypatch):
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    link.symlink_to(real)
+    for text in ("old", "new"):
+        write_folder(link, lambda f, text=text: (f / "a").write_text(text))
+        assert link.is_symlink() and (real / "a").read_text() == text
+    monkeypatch.chdir(real)
+    write_folder(Path("."), lambda f: (f / "a").write_text("newer"))
+    assert (real / "a").read_text() == "newer" and sorted(p.name for p in tmp_path.iterdir()) == ["link", "real"]
+
+
 @pytest.mark.parametrize("train", TRAINERS)
 @pytest.mark.parametrize(
     ("wrong", "says"),
