@@ -21,6 +21,8 @@ from dpsims.labels import read_label_map
 from dpsims.noise import class_region
 from dpsims.synthesis import Synthesizer, load_generator
 
+MAX_IMAGES = 1_000_000  # a map; their seeds are listed before the first is drawn
+
 
 def generate_files(
     checkpoint_path: str | Path,
@@ -40,7 +42,7 @@ def generate_files(
         labels: a PNG of class ids, or a folder of them.
         out: folder for the images; made if need be.
         seed: of the first image of every map.
-        n: images a map.
+        n: images a map, at most `MAX_IMAGES`.
         vary: names of classes; if given, all images of a map have the noise of `seed`, and only inside these classes
             that of seed + 1, seed + 2, ...; the files are ``<stem>_seed<seed>_vary<other>.png``.
         lock: with `vary`, keep every other pixel bit for bit.
@@ -51,8 +53,8 @@ def generate_files(
     Raises:
         InputError: bad checkpoint, label map (each is checked before the first image is made), class, seed or folder.
     """
-    if n < 1:
-        raise InputError(f"n: {n} must be at least 1")
+    if not 1 <= n <= MAX_IMAGES:
+        raise InputError(f"n: {n} must lie between 1 and {MAX_IMAGES}")
     seeds = as_seeds(seed, n + 1)
     if lock and not vary:
         raise InputError("lock: keeps what is outside the classes of vary; give them too")

@@ -177,8 +177,9 @@ def test_one_bad_map_and_nothing_is_written(labels, tmp_path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="holds no PNG"):
         generate_files(SHIPPED, tmp_path / "maps/..", tmp_path / "out", progress=False)
-    with pytest.raises(InputError, match="at least 1"):
-        generate_files(SHIPPED, maps, tmp_path / "out", n=0, progress=False)
+    for n in (0, 10**6 + 1):
+        with pytest.raises(InputError, match="n: .* must lie between 1 and 1000000"):
+            generate_files(SHIPPED, maps, tmp_path / "out", n=n, progress=False)
     (maps / "b.png").rename(maps / "a.PNG")
     with pytest.raises(InputError, match="a.png: its images would replace those of a.PNG|a.PNG: .* a.png; rename"):
         generate_files(SHIPPED, maps, tmp_path / "out", progress=False)
