@@ -17,7 +17,7 @@ from dpsims.data.scenes import MOODS
 from dpsims.errors import InputError
 from dpsims.evaluation.measuring import Yardstick
 from dpsims.evaluation.protocol import measure_checkpoint, open_yardstick
-from dpsims.files import replacing
+from dpsims.files import check_file, replacing
 from dpsims.paths import CACHE
 
 MAPS, DIVERSITY_MAPS = 300, 30
@@ -49,10 +49,11 @@ def read(log: Path) -> dict[str, dict]:
     """The lines of a log by name of the run; none where there is no file yet.
 
     Raises:
-        InputError: a file that is no such log, or a folder that does not exist.
+        InputError: a file that is no such log or cannot be written, or a folder that does not exist.
     """
     if not log.name or log.is_dir() or not log.parent.is_dir():
         raise InputError(f"{log}: is no file, or its folder is missing; name a CSV file in a folder that exists")
+    check_file(log)  # reading a device or a pipe need not end
     if not log.exists():
         return {}
     try:

@@ -1,6 +1,7 @@
 """The log of trials."""
 
 import csv
+import os
 
 import pytest
 
@@ -47,6 +48,9 @@ def test_foreign_logs_are_left_alone(tmp_path):
         with pytest.raises(InputError, match=f"{name}: (not readable|has other columns)"):
             trials.record([], log, tmp_path)
         assert log.read_bytes() == content
+    (tmp_path / "device.csv").symlink_to(os.devnull)  # a link: were it replaced, the device would stay
+    with pytest.raises(InputError, match="is no regular file"):
+        trials.record([], tmp_path / "device.csv", tmp_path)
     for log in (tmp_path, tmp_path / "no" / "log.csv"):
         with pytest.raises(InputError, match="name a CSV file"):
             trials.record([], log, tmp_path)
