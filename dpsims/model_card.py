@@ -118,18 +118,13 @@ def duration(seconds: float) -> str:
 
 def training_command(config: Config) -> str:
     """`dpsims train` with the nearest preset and all that differs from it, apart from where prepared data lay."""
-    wanted = _flat(config)
-    differ = {
-        name: {k: v for k, v in wanted.items() if _flat(make())[k] != v and k != "data.path"}
-        for name, make in configuration.PRESETS.items()
-    }
+    wanted, differ = config.flat(), {}
+    for name, make in configuration.PRESETS.items():
+        there = make().flat()
+        differ[name] = {k: v for k, v in wanted.items() if there[k] != v and k != "data.path"}
     name = min(differ, key=lambda name: len(differ[name]))
     settings = "".join(f" --set {key}={_written(value)}" for key, value in differ[name].items())
     return f"dpsims train --preset {name}{settings} --out runs/mine"
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    return {f"{section}.{name}": v for section, part in config.to_dict().items() for name, v in part.items()}
 
 
 def _written(value: Any) -> str:
@@ -153,7 +148,7 @@ def comments() -> dict[str, str]:
 
 
 def _departures(config: Config) -> str:
-    values, standing, default = _flat(config), comments(), _flat(Config())
+    values, standing, default = config.flat(), comments(), Config().flat()
     from_paper = [
         f"| `{key}` | {_written(values[key])} | {paper} |" for key, differs, paper in PUBLISHED if differs(values[key])
     ]

@@ -38,7 +38,7 @@ STYLE = {
 }
 
 
-def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Draws in the house style and leaves the reader's own settings alone."""
 
     @wraps(draw)
@@ -49,7 +49,7 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return styled
 
 
-@_styled
+@styled
 def image_grid(
     rows: Mapping[str, np.ndarray],
     columns: Sequence[str] = (),
@@ -108,7 +108,7 @@ def _class_legend(figure: Figure, space: LabelSpace, columns: int) -> None:
     )  # fmt: skip
 
 
-@_styled
+@styled
 def class_frequencies(frequency: np.ndarray, space: LabelSpace) -> Figure:
     """Bars of the classes' shares of all pixels, most frequent first, on a log axis.
 
@@ -131,7 +131,7 @@ def class_frequencies(frequency: np.ndarray, space: LabelSpace) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def paired_bars(
     names: Sequence[str], values: Mapping[str, Sequence[float]], ylabel: str, title: str = "", digits: int | None = None
 ) -> Figure:
@@ -161,7 +161,7 @@ def paired_bars(
     return figure
 
 
-@_styled
+@styled
 def class_weight_kinds(weights: Mapping[str, np.ndarray], space: LabelSpace) -> Figure:
     """alpha of every class, one line a kind of weights, on a log axis.
 
@@ -181,7 +181,7 @@ def class_weight_kinds(weights: Mapping[str, np.ndarray], space: LabelSpace) -> 
     return figure
 
 
-@_styled
+@styled
 def distance_matrix(names: Sequence[str], distances: np.ndarray, title: str) -> Figure:
     """Distances between all pairs as a map, each with its number.
 
@@ -203,7 +203,7 @@ def distance_matrix(names: Sequence[str], distances: np.ndarray, title: str) -> 
     return figure
 
 
-@_styled
+@styled
 def channel_scales(raw: Sequence[np.ndarray], conditioned: Sequence[np.ndarray], strides: Sequence[int]) -> Figure:
     """Standard deviation of every channel, sorted, divided by the level's median, before and after conditioning.
 
@@ -225,24 +225,7 @@ def channel_scales(raw: Sequence[np.ndarray], conditioned: Sequence[np.ndarray],
     return figure
 
 
-@_styled
-def correlation_matrices(matrices: Mapping[str, np.ndarray]) -> Figure:
-    """|correlation| between channels as square maps on one scale, 0 to 1.
-
-    Args:
-        matrices: title -> (C, C) correlations.
-    """
-    figure, (axes,) = plt.subplots(1, len(matrices), squeeze=False, figsize=(2.9 * len(matrices) + 0.7, 3.1))
-    for panel, (title, matrix) in zip(axes, matrices.items(), strict=True):
-        shown = panel.imshow(np.abs(matrix), vmin=0, vmax=1, cmap="magma_r", interpolation="nearest")
-        panel.set(title=title, xlabel="channel")
-        panel.grid(visible=False)
-    axes[0].set_ylabel("channel")
-    figure.colorbar(shown, ax=axes.tolist(), label="|correlation|", shrink=0.85)
-    return figure
-
-
-@_styled
+@styled
 def focal_curves(gammas: Sequence[float], point: tuple[float, float], loss: object) -> Figure:
     """The focal loss of one pixel over the probability of its target, and one pixel worked by hand.
 
@@ -262,7 +245,7 @@ def focal_curves(gammas: Sequence[float], point: tuple[float, float], loss: obje
     return figure
 
 
-@_styled
+@styled
 def training_curves(metrics: Mapping[str, Sequence[float]]) -> Figure:
     """Four panels over the steps: losses of D, losses of G, share of fakes found and feature noise, gradient norms.
 
@@ -300,7 +283,7 @@ def training_curves(metrics: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def reference_lines(
     rows: Mapping[str, Mapping[str, float]], highlighted: Sequence[str], measures: Mapping[str, str]
 ) -> Figure:

@@ -13,13 +13,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from dpsims.ablation_statistics import CLOCKS, MEASURES, curve, spread
-from dpsims.plotting import CYCLE, _styled
+from dpsims.plotting import CYCLE, styled
 
 MARKERS = "osD^vP"
 BETTER = {-1: "lower is better", 0: "", 1: "higher is better"}
 
 
-@_styled
+@styled
 def eigenvalue_spectra(
     spectra: Mapping[str, Mapping[str, Sequence[np.ndarray]]], strides: Sequence[int], floor: float = 1e-3
 ) -> Figure:
@@ -55,12 +55,12 @@ def eigenvalue_spectra(
     return figure
 
 
-@_styled
+@styled
 def correlation_grid(matrices: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     """|correlation| between channels on one scale, 0 to 1: a row a network, a column a stage.
 
     Args:
-        matrices: network -> stage -> (C, C) correlations.
+        matrices: network -> stage -> (C, C) correlations; "" for a network that needs no name.
     """
     columns = len(next(iter(matrices.values())))
     figure, axes = plt.subplots(
@@ -71,14 +71,14 @@ def correlation_grid(matrices: Mapping[str, Mapping[str, np.ndarray]]) -> Figure
             shown = panel.imshow(np.abs(matrix), vmin=0, vmax=1, cmap="magma_r", interpolation="nearest")
             panel.set(title="" if r else stage, xticks=[], yticks=[])
             panel.grid(visible=False)
-        row[0].set_ylabel(f"{network}\nchannel")
+        row[0].set_ylabel(f"{network}\nchannel".lstrip())
     for panel in axes[-1]:
         panel.set_xlabel("channel")
     figure.colorbar(shown, ax=axes.ravel().tolist(), label="|correlation|", shrink=0.7)
     return figure
 
 
-@_styled
+@styled
 def study_curves(results: Mapping[str, Any], measures: Sequence[str] = ("frechet", "miou")) -> Figure:
     """What was measured as the trainings went on: a row a measure, over steps and over time.
 
@@ -119,7 +119,7 @@ def _mean_line(panel: plt.Axes, runs: Sequence[tuple[np.ndarray, np.ndarray]], c
     panel.plot(steps, means, color=colour, lw=5, alpha=0.25, solid_capstyle="round", zorder=1)
 
 
-@_styled
+@styled
 def seed_pairs(results: Mapping[str, Any], values: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Figure:
     """A panel a measure: a dot a run, a grey line joins the runs of one seed, a bar is the mean over the seeds.
 

@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from dpsims.plotting import BLUE, CYCLE, GREY, ORANGE, _styled
+from dpsims.plotting import BLUE, CYCLE, GREY, ORANGE, styled
 
 MOOD_COLOURS = ("#56B4E9", "#D55E00", "#2b3a67", "#8a8f98", "#E69F00", "#dfe7ee", "#009E73", "#CC79A7")
 
 
-@_styled
+@styled
 def draw_distances(equal: np.ndarray, different: np.ndarray, mean: float) -> Figure:
     """How far two draws of one label map are apart: a histogram of all pairs, in percent.
 
@@ -36,7 +36,7 @@ def draw_distances(equal: np.ndarray, different: np.ndarray, mean: float) -> Fig
     return figure
 
 
-@_styled
+@styled
 def attention_maps(label_map: np.ndarray, levels: Mapping[str, np.ndarray], tokens: Sequence[Sequence[int]]) -> Figure:
     """Which places listen to which noise token: one row a level, one map a head, all on one scale.
 
@@ -65,7 +65,7 @@ def attention_maps(label_map: np.ndarray, levels: Mapping[str, np.ndarray], toke
     return figure
 
 
-@_styled
+@styled
 def noise_levels(gaps: np.ndarray, targets: np.ndarray, histories: Mapping[str, Sequence[float]]) -> Figure:
     """The dynamic feature noise: where it is drawn to by each gap, and how fast it gets there.
 
@@ -84,7 +84,7 @@ def noise_levels(gaps: np.ndarray, targets: np.ndarray, histories: Mapping[str, 
     return figure
 
 
-@_styled
+@styled
 def patch_similarities(similarities: Mapping[str, np.ndarray]) -> Figure:
     """The share that the softmax of each generated patch gives to every real patch; the diagonal is the same place.
 
@@ -103,7 +103,7 @@ def patch_similarities(similarities: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def diversity_hinge(
     threshold: float, loss: Callable[[np.ndarray], np.ndarray], ratios: Mapping[str, Sequence[float]]
 ) -> Figure:
@@ -128,7 +128,7 @@ def diversity_hinge(
     return figure
 
 
-@_styled
+@styled
 def mood_walks(walks: Mapping[str, np.ndarray], moods: Sequence[str], xlabel: str) -> Figure:
     """How sure the evaluator is of each mood along a walk between two noises: one panel a walk, areas that sum to 1.
 

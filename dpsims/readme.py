@@ -18,7 +18,7 @@ from PIL import Image
 from dpsims import config as configuration
 from dpsims.errors import InputError
 from dpsims.evaluation import report
-from dpsims.files import replacing, sha256
+from dpsims.files import read_json, sha256, write_text
 from dpsims.model_card import card, duration, gate_table
 from dpsims.paths import CHECKPOINTS, DATA, EVALUATORS, ROOT
 
@@ -113,7 +113,7 @@ def results() -> str:
             ) from None
     bench = DATA / "results" / "bench.json"
     if bench.is_file():
-        parts.append(bench_table(json.loads(bench.read_text())))
+        parts.append(bench_table(read_json(bench, "run dpsims bench --out data/results/bench.json")))
     return "\n\n".join(parts)
 
 
@@ -210,15 +210,14 @@ def stale(readme: Path) -> list[Path]:
 
 
 def write(readme: Path, redraw: bool = False) -> None:
-    """Draws the figures that are stale, or all, then writes the texts that differ."""
+    """Draws the figures that are stale, or all, then writes the texts."""
     now, _ = made_of(), texts(readme)  # anything wrong is told before the minute that drawing takes
     if redraw or any(figure_facts(name).get("made_of") != now for name in FIGURES):
         from dpsims.gallery import draw  # only here: looking at what is there needs no torch
 
         draw(CHECKPOINTS / SHOWN, DATA / "results", now)
     for file, text in texts(readme).items():
-        with replacing(file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(file, text)
 
 
 def main(arguments: list[str], readme: Path = ROOT / "README.md") -> int:

@@ -10,7 +10,7 @@ from PIL import Image
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from dpsims import plotting, plotting_parts
+from dpsims import plotting, plotting_ablation, plotting_parts
 from dpsims.labels import label_space
 from dpsims.notebook import cell, environment, output_folder, palette_png, save_metrics, table
 from dpsims.plotting_rows import distance_dots
@@ -36,7 +36,7 @@ FIGURES = {
     "class_weight_kinds": lambda: plotting.class_weight_kinds({"sqrt": RANDOM.random(13) + 0.1}, SPACE),
     "distance_matrix": lambda: plotting.distance_matrix(["a", "b"], np.array([[0.0, 1.0], [1.0, 0.0]]), "L1"),
     "channel_scales": lambda: plotting.channel_scales([RANDOM.random(8)] * 2, [RANDOM.random(8)] * 2, [4, 8]),
-    "correlation_matrices": lambda: plotting.correlation_matrices({"raw": np.eye(4), "after": np.eye(4)}),
+    "correlation_grid": lambda: plotting_ablation.correlation_grid({"": {"raw": np.eye(4), "after": np.eye(4)}}),
     "focal_curves": lambda: plotting.focal_curves([0, 2], (0.5, 0.2), lambda p, gamma: -((1 - p) ** gamma) * np.log(p)),
     "training_curves": lambda: plotting.training_curves(METRICS),
     "reference_lines": lambda: plotting.reference_lines(ROWS, ["generator"], {"frechet": "distance", "miou": "mIoU"}),

@@ -221,7 +221,7 @@ def test_the_model_card_names_departures_from_the_paper(copy):
 
 def test_every_setting_has_the_words_of_the_configuration():
     words = model_card.comments()
-    assert words.keys() == model_card._flat(configuration.Config()).keys()
+    assert words.keys() == configuration.Config().flat().keys()
     assert words["generator.noise_tokens"].endswith("number default") and words["discriminator.frozen"]
 
 
@@ -279,7 +279,7 @@ def test_files_and_folders_that_the_readme_names_are_there():
 
 
 def test_settings_that_the_readme_names_exist_and_every_model_file_has_its_part():
-    known = model_card._flat(configuration.Config())
+    known = configuration.Config().flat()
     named = re.findall(r"`((?:data|discriminator|generator|loss|train)\.\w+)(?:=\w+)?`", README)
     assert len(named) >= 4 and not set(named) - known.keys()
     files = {file.relative_to(ROOT).as_posix() for file in (ROOT / "dpsims" / "models").glob("[!_]*.py")}
