@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from dpsims.ablation_statistics import FORMAT, findings
 from dpsims.checkpoint import checkpoints, provenance, read_provenance
@@ -35,6 +34,7 @@ from dpsims.errors import InputError
 from dpsims.evaluation.measuring import Yardstick
 from dpsims.evaluation.protocol import describe, measure_checkpoint, open_yardstick
 from dpsims.files import read_json, write_json, write_text
+from dpsims.sheets import read_sheet
 from dpsims.training import DeadRun, fit
 
 _SCRATCH = ("discriminator.pretrained=false", "discriminator.frozen=false")
@@ -152,11 +152,7 @@ def sample_images(out: str | Path, arm: str, seed: int, size: int) -> np.ndarray
     sheets = sorted((run_path(out, arm, seed) / "samples").glob("step_*.png"))
     if not sheets:
         return None
-    sheet = np.asarray(Image.open(sheets[-1]))
-    height, width = sheet.shape[:2]
-    if height % size or width % size:
-        raise InputError(f"{sheets[-1]}: {height} x {width} pixels are no sheet of images of {size} x {size}")
-    return sheet.reshape(height // size, size, width // size, size, 3).swapaxes(1, 2)
+    return read_sheet(sheets[-1], size, size)
 
 
 def _measured_run(

@@ -11,7 +11,7 @@ folder is written under another name and renamed when complete, so that a crash 
     provenance.json             step, seconds, hardware, versions
 
 An *exported* model (`export_run`, shipped under data/checkpoints) keeps generator and discriminator in float16, the
-generator with its spectral norm folded into the weights.
+generator with its spectral norm folded into the weights; growth.png shows how the run got there.
 """
 
 import copy
@@ -24,7 +24,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -34,6 +36,7 @@ from dpsims import config as configuration
 from dpsims.errors import InputError
 from dpsims.files import read_json, replacing, sha256, write_folder, write_json, writing
 from dpsims.paths import BACKBONES, ROOT
+from dpsims.sheets import as_sheet, growth
 
 
 def fold_spectral_norm(model: nn.Module, iterations: int = 10) -> nn.Module:
@@ -252,5 +255,24 @@ def export_run(run: str | Path, out: str | Path) -> Path:
         "backbone": config.discriminator.backbone,
         "backbone_sha256": backbone_sha256(config),
     }
-    write_folder(out, lambda folder: save_model(folder, config, networks, facts))
+    steps, strip = _growth(source, config, facts["step"])
+    facts |= {"growth_steps": steps}
+
+    def write(folder: Path) -> None:
+        save_model(folder, config, networks, facts)
+        if strip is not None:
+            Image.fromarray(strip).save(folder / "growth.png", optimize=True)
+
+    write_folder(out, write)
     return out
+
+
+def _growth(
+    source: Path, config: configuration.Config, step: int, maps: int = 3
+) -> tuple[list[int], np.ndarray | None]:
+    """Steps and picture of how the run of a checkpoint grew; nothing where its sample sheets are gone."""
+    try:
+        steps, images = growth(source.parent.parent, config.data.height, config.data.width, until=step)
+    except InputError:
+        return [], None
+    return steps, as_sheet(images[:, :maps])

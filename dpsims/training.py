@@ -30,7 +30,7 @@ from dpsims.data.loader import Batch, TrainingBatches, in_order, prepared_data
 from dpsims.data.prepare import PreparedData
 from dpsims.errors import InputError
 from dpsims.models.patch_head import LEVELS, PatchHead
-from dpsims.optimisation import gradient_norm, learning_rate_factor, update_ema
+from dpsims.optimisation import gradient_norm, keep_freed_memory, learning_rate_factor, update_ema
 from dpsims.run_folder import KEEP, RunFolder
 from dpsims.synthesis import build_discriminator, build_generator
 
@@ -59,6 +59,7 @@ class Trainer:
     """
 
     def __init__(self, config: Config, data: PreparedData) -> None:
+        keep_freed_memory()
         AcceleratorState._reset_state()  # else a second training in one notebook kernel could not change its precision
         self.accelerator = Accelerator(mixed_precision="bf16" if config.train.bf16 else "no")
         if self.accelerator.num_processes > 1:

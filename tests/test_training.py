@@ -25,6 +25,7 @@ from dpsims.errors import InputError
 from dpsims.images import to_tensor, to_uint8
 from dpsims.optimisation import learning_rate_factor, update_ema
 from dpsims.run_folder import read_metrics
+from dpsims.sheets import read_sheet
 from dpsims.synthesis import load_discriminator, load_generator
 from dpsims.training import DeadRun, Trainer, fit
 
@@ -265,6 +266,8 @@ def test_export_is_small_and_makes_the_same_images(data, tmp_path):
     d = load_discriminator(tmp_path / "exported")
     assert d(a).shape == (2, 13, 64, 64) and d.conditioning.levels[0].mean.abs().max() > 0
     assert resolve(tmp_path / "run").name == "step_0000006"
+    steps = read_provenance(tmp_path / "exported")["growth_steps"]
+    assert steps == [3, 6] and read_sheet(tmp_path / "exported/growth.png", 64, 64).shape == (4, 3, 64, 64, 3)
     with pytest.raises(InputError, match="exported already"):
         export_run(tmp_path / "exported", tmp_path / "again")
 
