@@ -108,8 +108,8 @@ class Modulation(nn.Module):
         self.to_gamma_beta = conv(label_channels, 2 * channels, 3, spectral)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        """x (B, C, H, W), labels (B, C_label, H, W) -> (B, C, H, W)."""
-        gamma, beta = self.to_gamma_beta(labels).chunk(2, dim=1)
+        """x (B, C, H, W), labels (B, C_label, H, W), or (M, ...) each for B / M neighbours -> (B, C, H, W)."""
+        gamma, beta = each_for_some(self.to_gamma_beta(labels), len(x)).chunk(2, dim=1)
         # group norm's backward is slower in bfloat16 than in float32 on a CPU
         return self.norm(x.float()).to(gamma.dtype) * (1 + gamma) + beta
 
@@ -131,7 +131,7 @@ class GeneratorBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        """x (B, C_in, H, W), labels (B, C_label, H, W) -> (B, C_out, H, W)."""
+        """x (B, C_in, H, W), labels as in `Modulation` -> (B, C_out, H, W)."""
         h = self.modulate1(x, labels)
         skip = x if self.shortcut is None else self.shortcut(h)
         h = self.conv1(F.leaky_relu(h, 0.2))
@@ -229,13 +229,13 @@ class Generator(nn.Module):
             regions: (B, R, H, W), the share of each region in a pixel.
 
         Returns:
-            L maps (B, C, H_l, W_l), coarse to fine.
+            L maps (B, C, H_l, W_l), coarse to fine; (M, C, H_l, W_l) at levels without noise.
         """
         tokens = self.mapping(noise).unbind(1)
         features = []
         for f, attend in zip(self.label_encoder(onehot), self.noise, strict=True):
-            f = each_for_some(f, len(noise))
             if attend is not None:
+                f = each_for_some(f, len(noise))
                 f = f + in_regions([attend(f, t) for t in tokens], regions)
             features.append(f)
         return features
