@@ -79,7 +79,11 @@ def correlation_grid(matrices: Mapping[str, Mapping[str, np.ndarray]]) -> Figure
 
 
 @styled
-def study_curves(results: Mapping[str, Any], measures: Sequence[str] = ("frechet", "miou")) -> Figure:
+def study_curves(
+    results: Mapping[str, Any],
+    measures: Sequence[str] = ("frechet", "miou"),
+    targets: Mapping[str, float] | None = None,
+) -> Figure:
     """What was measured as the trainings went on: a row a measure, over steps and over time.
 
     Every seed is a thin line with its measured points; over the steps, where all runs are measured at the same places,
@@ -88,6 +92,7 @@ def study_curves(results: Mapping[str, Any], measures: Sequence[str] = ("frechet
     Args:
         results: of `dpsims.ablation`.
         measures: keys of `dpsims.ablation_statistics.MEASURES`.
+        targets: measure -> the value that a perfect sampler has, as a dotted line.
     """
     figure, axes = plt.subplots(
         len(measures), 2, figsize=(8.5, 2.5 * len(measures) + 0.5), sharex="col", sharey="row", squeeze=False
@@ -97,6 +102,7 @@ def study_curves(results: Mapping[str, Any], measures: Sequence[str] = ("frechet
         name, sign = MEASURES[measure]
         row[0].set_ylabel(f"{name}\n({BETTER[sign]})" if sign else name)
         for panel, x in zip(row, clocks, strict=True):
+            _target_line(panel, (targets or {}).get(measure))
             for arm, colour, marker in zip(results["arms"], CYCLE, MARKERS, strict=False):
                 runs = [curve(results, arm, seed, x, measure) for seed in results["study"]["seeds"]]
                 for places, values in runs:
@@ -112,6 +118,11 @@ def study_curves(results: Mapping[str, Any], measures: Sequence[str] = ("frechet
     return figure
 
 
+def _target_line(panel: plt.Axes, value: float | None) -> None:
+    if value is not None:
+        panel.axhline(value, color="#555", lw=1.2, ls=":", zorder=1)
+
+
 def _mean_line(panel: plt.Axes, runs: Sequence[tuple[np.ndarray, np.ndarray]], colour: str) -> None:
     """The mean over the seeds at the steps that all of them have."""
     steps = sorted(set.intersection(*({float(x) for x in places} for places, _ in runs)))
@@ -120,17 +131,23 @@ def _mean_line(panel: plt.Axes, runs: Sequence[tuple[np.ndarray, np.ndarray]], c
 
 
 @styled
-def seed_pairs(results: Mapping[str, Any], values: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Figure:
+def seed_pairs(
+    results: Mapping[str, Any],
+    values: Mapping[str, Mapping[str, Mapping[int, float]]],
+    targets: Mapping[str, float] | None = None,
+) -> Figure:
     """A panel a measure: a dot a run, a grey line joins the runs of one seed, a bar is the mean over the seeds.
 
     Args:
         results: of `dpsims.ablation`; gives the arms' names.
         values: measure -> arm -> seed -> value; NaN is left out.
+        targets: as of `study_curves`.
     """
     figure, (axes,) = plt.subplots(1, len(values), squeeze=False, figsize=(2.9 * len(values), 3.1))
     arms = list(results["arms"])
     for panel, (measure, by_arm) in zip(axes, values.items(), strict=True):
         name, sign = MEASURES[measure]
+        _target_line(panel, (targets or {}).get(measure))
         for seed in results["study"]["seeds"]:
             panel.plot(range(len(arms)), [by_arm[arm][seed] for arm in arms], color="#b9bec6", lw=1, zorder=1)
         for i, (arm, colour, marker) in enumerate(zip(arms, CYCLE, MARKERS, strict=False)):
@@ -140,7 +157,8 @@ def seed_pairs(results: Mapping[str, Any], values: Mapping[str, Mapping[str, Map
             panel.plot([i - 0.22, i + 0.22], [mean, mean], color=colour, lw=2, zorder=2)
         panel.set_title(name + (f"\n{BETTER[sign]}" if sign else "\n"), fontsize=10)
         panel.set(xticks=[], xlim=(-0.5, len(arms) - 0.5))
-        top = max((v for by_seed in by_arm.values() for v in by_seed.values() if v == v), default=1.0)
+        shown = [v for by_seed in by_arm.values() for v in by_seed.values() if v == v]
+        top = max([*shown, (targets or {}).get(measure, 0.0)])
         panel.set_ylim(0, 1.12 * top or 1.0)
     _arm_legend(figure, results)
     return figure
