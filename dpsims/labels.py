@@ -4,16 +4,16 @@ Inside the library every label map holds integer ids with **0 = void and 1..K = 
 This module imports no torch, so that tools that only look at labels stay quick.
 """
 
+import colorsys
 import csv
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from dpsims.errors import InputError
+from dpsims.label_files import load_png
 from dpsims.paths import LABELS
 
 VOID = 0  # the id of pixels without a class; they weigh nothing in any class term
@@ -54,26 +54,55 @@ class LabelSpace:
             raise InputError(f"{source}: {ids.dtype} values; class ids are integers")
         unknown = (ids < 0) | (ids > self.num_classes)
         if unknown.any():
-            row, column = (int(i) for i in np.argwhere(unknown)[0][-2:])
-            values = np.unique(ids[unknown])
-            more = f" ({values.size - 1} further unknown values)" if values.size > 1 else ""
+            place, more = first_unknown(ids, unknown)
             raise InputError(
-                f"{source}: value {int(ids[unknown].flat[0])} at row {row}, column {column} is not a class of "
-                f"{self.name} (0..{self.num_classes}){more}; the file must hold class ids, 0 being void"
+                f"{source}: {place} is not a class of {self.name} (0..{self.num_classes}){more}; the file must hold "
+                "class ids, 0 being void"
             )
 
 
+def first_unknown(values: np.ndarray, unknown: np.ndarray) -> tuple[str, str]:
+    """The first unknown value with its place, and how many others are unknown (or nothing), both in words.
+
+    Args:
+        values: (..., H, W) integers.
+        unknown: of the same shape, True in at least one place.
+    """
+    row, column = (int(i) for i in np.argwhere(unknown)[0][-2:])
+    found = np.unique(values[unknown])
+    more = f" ({found.size - 1} further unknown values)" if found.size > 1 else ""
+    return f"value {int(values[unknown].flat[0])} at row {row}, column {column}", more
+
+
+def spread_colours(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Black for void and `count` colours that differ, for classes to which nobody has given any (RGB, 0 to 255)."""
+    colours = [(0, 0, 0)]
+    for number in range(count):  # hues a golden section apart never meet; three lightnesses tell neighbours apart
+        hue, saturation, value = number * 0.618034 % 1, (0.9, 0.5, 0.7)[number % 3], (0.95, 0.75, 0.55)[number // 3 % 3]
+        red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
+        colours.append((red, green, blue))
+    return tuple(colours)
+
+
 @cache
-def label_space(name: str) -> LabelSpace:
-    """The label space of a data set, from ``data/labels/<name>.csv`` (columns id, name, red, green, blue)."""
+def class_table(name: str) -> tuple[dict[str, str], ...]:
+    """The rows of ``data/labels/<name>.csv`` by id, 0 being void (columns id, name, red, green, blue, and evaluation
+    where the networks that evaluate know other classes); raises InputError for an unknown data set."""
     path = LABELS / f"{name}.csv"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in LABELS.glob("*.csv")))
         raise InputError(f"no class table for data set {name!r} in {LABELS}; known: {known}")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = tuple(csv.DictReader(file))
     if [int(row["id"]) for row in rows] != list(range(len(rows))):
         raise InputError(f"{path}: ids must run 0, 1, 2, ... without a gap, 0 being void")
+    return rows
+
+
+@cache
+def label_space(name: str) -> LabelSpace:
+    """The label space of a data set that has a class table, see `class_table`."""
+    rows = class_table(name)
     colours = tuple((int(r["red"]), int(r["green"]), int(r["blue"])) for r in rows)
     return LabelSpace(name, tuple(row["name"] for row in rows), colours)
 
@@ -82,7 +111,8 @@ def read_label_map(path: str | Path, space: LabelSpace, size: tuple[int, int] | 
     """Reads a label map of class ids from an 8-bit greyscale PNG; every value is checked.
 
     A palette PNG is refused: whether its indices or its colours are the classes cannot be told. The map is never
-    resized: a generator has one size, and a silent resize would move class borders.
+    resized: a generator has one size, and a silent resize would move class borders. Other encodings are read by
+    `dpsims.encodings`.
 
     Args:
         path: the PNG.
@@ -95,34 +125,18 @@ def read_label_map(path: str | Path, space: LabelSpace, size: tuple[int, int] | 
     Raises:
         InputError: missing, unreadable or huge file, palette, RGB or 16-bit image, wrong size, a value outside 0..K.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give a PNG of class ids")
-    try:
-        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
-            with Image.open(path) as image:
-                image.load()
-                kind, mode, ids = image.format, image.mode, np.asarray(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(
-            f"{path}: has more than {Image.MAX_IMAGE_PIXELS} pixels, too many for a label map; resize it with "
-            "nearest-neighbour interpolation"
-        ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: not a readable image ({error}); the file may be truncated, write it again") from None
-    if kind != "PNG":
-        raise InputError(f"{path}: a {kind} file; lossy formats change ids, give a PNG of class ids")
-    if mode != "L":
+    png = load_png(path)
+    if png.kind != "values" or png.depth != 8:
         indices = "; if its indices are the ids: Image.fromarray(np.asarray(Image.open(map))).save(map)"
         raise InputError(
-            f"{path}: image mode {mode!r}, not 8-bit greyscale (mode 'L'); convert its colours to ids 0.."
-            f"{space.num_classes} of {space.name} first{indices if mode == 'P' else ''}"
+            f"{path}: image mode {png.mode!r} of {png.depth} bits, not 8-bit greyscale (mode 'L'); convert it to ids "
+            f"0..{space.num_classes} of {space.name} first{indices if png.mode == 'P' else ''}"
         )
+    ids = png.array
     if size is not None and ids.shape != tuple(size):
         raise InputError(
             f"{path}: {ids.shape[0]} x {ids.shape[1]} pixels (height x width), but the model takes {size[0]} x "
             f"{size[1]}; resize the map with nearest-neighbour interpolation"
         )
-    ids = ids.astype(np.uint8)
     space.check(ids, str(path))
     return ids

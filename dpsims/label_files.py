@@ -1,0 +1,88 @@
+"""PNG files of labels, read as they are: no value is scaled, no palette applied, no bit dropped.
+
+Pillow alone would turn 2- and 4-bit grey values into grey levels and cut 16-bit colours down to 8 bits without a word.
+H and W height and width.
+"""
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from dpsims.errors import InputError
+
+
+class LabelPNG(NamedTuple):
+    """What a PNG holds. `kind` says what `array` is: "values" (H, W) of greyscale, "indices" (H, W) into `palette`
+    (n, 3), or "colours" (H, W, 3); uint8, or uint16 where `depth`, the bits of a value in the file, is 16."""
+
+    kind: str
+    array: np.ndarray
+    palette: np.ndarray | None
+    mode: str  # Pillow's word
+    depth: int
+
+
+def load_png(path: str | Path) -> LabelPNG:
+    """Reads a PNG of labels.
+
+    Raises:
+        InputError: missing, empty, truncated or huge file, another format, half transparent pixels, or values that
+            Pillow would change (greyscale of 1, 2 or 4 bits, grey with alpha, colours of 16 bits).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a PNG of class ids")
+    image = _loaded(path)
+    if image.format != "PNG":
+        raise InputError(f"{path}: a {image.format} file; give a PNG of class ids (lossy formats change them)")
+    with path.open("rb") as file:
+        depth = file.read(25)[24]  # of the header, which comes first in every PNG
+    match image.mode, depth:
+        case "L", 8:
+            return LabelPNG("values", np.asarray(image), None, image.mode, depth)
+        case (("I;16" | "I"), 16):
+            return LabelPNG("values", np.asarray(image).astype(np.uint16), None, image.mode, depth)
+        case "P", _:
+            palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+            return LabelPNG("indices", np.asarray(image), palette, image.mode, depth)
+        case "RGB", 8:
+            return LabelPNG("colours", np.asarray(image), None, image.mode, depth)
+        case "RGBA", 8:
+            return LabelPNG("colours", _opaque(np.asarray(image), path), None, image.mode, depth)
+    raise InputError(
+        f"{path}: image mode {image.mode!r} of {depth} bits; label maps are greyscale of 8 or 16 bits, palettes, or "
+        "RGB of 8 bits: save it as one of these"
+    )
+
+
+def _loaded(path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            with Image.open(path) as image:
+                image.load()
+                return image
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(
+            f"{path}: has more than {Image.MAX_IMAGE_PIXELS} pixels, too many for a label map; resize it with "
+            "nearest-neighbour interpolation"
+        ) from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        reason = "it is empty" if path.stat().st_size == 0 else error
+        raise InputError(
+            f"{path}: not a readable image ({reason}); the file may be truncated, write it again"
+        ) from None
+
+
+def _opaque(pixels: np.ndarray, path: Path) -> np.ndarray:
+    """(H, W, 4) -> (H, W, 3), where every pixel is opaque."""
+    clear = pixels[..., 3] != 255
+    if clear.any():
+        row, column = (int(i) for i in np.argwhere(clear)[0])
+        raise InputError(
+            f"{path}: the pixel at row {row}, column {column} is transparent; save the label map without an alpha "
+            "channel"
+        )
+    return pixels[..., :3]
