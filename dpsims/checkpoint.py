@@ -8,6 +8,7 @@ folder is written under another name and renamed when complete, so that a crash 
     generator_live.safetensors  the generator as it trains
     discriminator.safetensors   decoder, conditioning statistics and noise level; the frozen backbone is not stored
     training_state.pt           optimisers and counters, read with weights_only=True
+    classes.csv                 the classes' names and colours
     provenance.json             step, seconds, hardware, versions
 
 An *exported* model (`export_run`, shipped under data/checkpoints) keeps generator and discriminator in float16, the
@@ -35,6 +36,7 @@ from torch.nn.utils import parametrize
 from dpsims import config as configuration
 from dpsims.errors import InputError
 from dpsims.files import read_json, replacing, sha256, write_folder, write_json, writing
+from dpsims.labels import LabelSpace, label_space, read_classes
 from dpsims.paths import BACKBONES, ROOT
 from dpsims.sheets import as_sheet, growth
 
@@ -182,6 +184,21 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     return read_json(folder / "provenance.json", "copy the checkpoint again")
 
 
+def read_space(folder: Path, config: configuration.Config) -> LabelSpace:
+    """The classes of a checkpoint, from its classes.csv; older ones have none and are of a data set that is known.
+
+    Raises:
+        InputError: a damaged file, or other classes than config.json says.
+    """
+    file, data = folder / "classes.csv", config.data
+    space = read_classes(file, data.dataset) if file.is_file() else label_space(data.dataset)
+    if space.num_classes != data.num_classes:
+        raise InputError(
+            f"{file}: {space.num_classes} classes, config.json says {data.num_classes}; copy the checkpoint again"
+        )
+    return space
+
+
 def backbone_sha256(config: configuration.Config) -> str:
     """Hash of the weights of a configuration's shipped backbone; empty for one that is not shipped."""
     path = BACKBONES / config.discriminator.backbone / "weights.safetensors"
@@ -212,10 +229,15 @@ def resolve(path: str | Path) -> Path:
 
 
 def save_model(
-    folder: Path, config: configuration.Config, networks: dict[str, dict[str, Tensor]], facts: dict[str, Any]
+    folder: Path,
+    config: configuration.Config,
+    space: LabelSpace,
+    networks: dict[str, dict[str, Tensor]],
+    facts: dict[str, Any],
 ) -> None:
-    """Writes config.json, NAME.safetensors for the state of every network, and provenance.json into a folder."""
+    """Writes config.json, classes.csv, NAME.safetensors for the state of every network, and provenance.json."""
     config.save(folder / "config.json")
+    space.save(folder / "classes.csv")
     for name, state in networks.items():
         save_file(state, folder / f"{name}.safetensors")
     write_json(folder / "provenance.json", facts)
@@ -239,7 +261,7 @@ def export_run(run: str | Path, out: str | Path) -> Path:
 
     source, out = resolve(run), Path(out)
     config = configuration.load(source / "config.json")
-    facts = read_provenance(source)
+    facts, space = read_provenance(source), read_space(source, config)
     if facts.get("exported"):
         raise InputError(f"{source}: is exported already; give the run it came from")
     with writing(out):  # a name too long, a folder closed to the user
@@ -259,7 +281,7 @@ def export_run(run: str | Path, out: str | Path) -> Path:
     facts |= {"growth_steps": steps}
 
     def write(folder: Path) -> None:
-        save_model(folder, config, networks, facts)
+        save_model(folder, config, space, networks, facts)
         if strip is not None:
             Image.fromarray(strip).save(folder / "growth.png", optimize=True)
 

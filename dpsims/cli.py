@@ -167,8 +167,11 @@ def train(
     from dpsims.config import override
     from dpsims.config import preset as named
 
-    placed = [f"data.path={data}"] if data is not None else []
-    config = override(named(preset), [*placed, *(settings or [])])  # a typing error is told before torch is loaded
+    config = override(named(preset), settings or [])  # a typing error is told before torch is loaded
+    if data is not None:
+        from dpsims.data.loader import settings_of
+
+        config = override(named(preset), [*settings_of(data), *(settings or [])])
     from dpsims.training import fit
 
     if not fit(config, out, resume=resume).finished:

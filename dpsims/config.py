@@ -24,12 +24,14 @@ class Data:
 
     dataset: str = "scenes"  # name of the label space
     path: str = ""  # prepared data set (`dpsims prepare`); "" makes or finds Scenes in the cache
+    num_classes: int = 12  # K, without void; `--data` sets these four and path as the prepared data have them
     height: int = 64  # pixels
     width: int = 64  # pixels
     num_images: int = 3000  # training images of Scenes when path is ""
     seed: int = 0  # of Scenes when path is ""
     rare_class_sampling: bool = True  # P(image) proportional to f^(-1/2), f the frequency of its rarest class; recalled
     flip: bool = True  # horizontal flips with probability 1/2; recalled
+    crop: bool = False  # a random part of height x width of larger prepared images, such as 286 to 256; default
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # purposes; distinct, or draws would repeat
-INDEX, FLIP, NOISE, PLACES, FEATURES_REAL, FEATURES_FAKE, FEATURES_G = range(7)
+INDEX, FLIP, NOISE, PLACES, FEATURES_REAL, FEATURES_FAKE, FEATURES_G, TOP, LEFT = range(9)
 _MASK = (1 << 64) - 1
 
 

@@ -6,6 +6,7 @@ This module imports no torch, so that tools that only look at labels stay quick.
 
 import colorsys
 import csv
+import io
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,9 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from dpsims.errors import InputError
+from dpsims.files import write_text
 from dpsims.label_files import load_png
 from dpsims.paths import LABELS
 
+COLUMNS = ("id", "name", "red", "green", "blue")  # of a class table
 VOID = 0  # the id of pixels without a class; they weigh nothing in any class term
 
 
@@ -47,6 +50,15 @@ class LabelSpace:
     def colourise(self, ids: np.ndarray) -> np.ndarray:
         """Label ids (..., H, W) -> RGB (..., H, W, 3) uint8 in the colours of the class table."""
         return np.asarray(self.colours, dtype=np.uint8)[np.asarray(ids)]
+
+    def save(self, path: Path) -> None:
+        """Writes the classes as CSV, which `read_classes` reads."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        rows = zip(self.names, self.colours, strict=True)
+        writer.writerows([number, name, *colour] for number, (name, colour) in enumerate(rows))
+        write_text(path, text.getvalue())
 
     def check(self, ids: np.ndarray, source: str) -> None:
         """Raises InputError, naming ``source``, the first unknown value and its place, unless all ids are 0..K."""
@@ -92,19 +104,38 @@ def class_table(name: str) -> tuple[dict[str, str], ...]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in LABELS.glob("*.csv")))
         raise InputError(f"no class table for data set {name!r} in {LABELS}; known: {known}")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = tuple(csv.DictReader(file))
-    if [int(row["id"]) for row in rows] != list(range(len(rows))):
-        raise InputError(f"{path}: ids must run 0, 1, 2, ... without a gap, 0 being void")
+    return _rows(path)
+
+
+def _rows(path: Path) -> tuple[dict[str, str], ...]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = tuple(csv.DictReader(file))
+        ids = [int(row["id"]) for row in rows]
+        right = all(row["name"] and 0 <= int(row[c]) <= 255 for row in rows for c in COLUMNS[2:])
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: no table of classes with the columns {', '.join(COLUMNS)} ({error})") from None
+    if ids != list(range(len(ids))) or len(ids) < 2:
+        raise InputError(f"{path}: ids must run 0, 1, 2, ... without a gap, 0 being void, with one class at least")
+    if not right:
+        raise InputError(f"{path}: a class without a name, or a colour outside 0 to 255")
     return rows
+
+
+def read_classes(path: Path, name: str) -> LabelSpace:
+    """The label space that `LabelSpace.save` wrote, of the data set `name`; raises InputError for another file."""
+    return _space(name, _rows(path))
+
+
+def _space(name: str, rows: tuple[dict[str, str], ...]) -> LabelSpace:
+    colours = tuple((int(r["red"]), int(r["green"]), int(r["blue"])) for r in rows)
+    return LabelSpace(name, tuple(row["name"] for row in rows), colours)
 
 
 @cache
 def label_space(name: str) -> LabelSpace:
     """The label space of a data set that has a class table, see `class_table`."""
-    rows = class_table(name)
-    colours = tuple((int(r["red"]), int(r["green"]), int(r["blue"])) for r in rows)
-    return LabelSpace(name, tuple(row["name"] for row in rows), colours)
+    return _space(name, class_table(name))
 
 
 def read_label_map(path: str | Path, space: LabelSpace, size: tuple[int, int] | None = None) -> np.ndarray:

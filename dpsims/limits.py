@@ -26,7 +26,8 @@ SEED, COUNT, POSITIVE, WEIGHT, SHARE, WIDTHS = (
     (1, 4096),
 )
 RANGES = {  # lowest and highest value, of every entry where a field has several
-    "data.height": (16, 4096), "data.width": (16, 4096), "data.num_images": COUNT, "data.seed": SEED,
+    "data.num_classes": (1, 255), "data.height": (16, 4096), "data.width": (16, 4096),
+    "data.num_images": COUNT, "data.seed": SEED,
     "discriminator.shrinkage": SHARE, "discriminator.noise_max": (0.0, 100.0), "discriminator.noise_beta": SHARE,
     "discriminator.statistics_images": COUNT, "discriminator.channels": WIDTHS,
     "generator.channels": WIDTHS, "generator.label_channels": WIDTHS, "generator.attention_max_size": (0, 4096),

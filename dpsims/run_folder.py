@@ -91,7 +91,7 @@ class RunFolder:
             counters = {"step": step, "seconds": seconds, "cpu_seconds": cpu_seconds}
             torch.save(trainer.state() | counters, folder / "training_state.pt")
             states = {name: checkpoint.without_backbone(model) for name, model in _networks(trainer).items()}
-            checkpoint.save_model(folder, self.config, states, facts)
+            checkpoint.save_model(folder, self.config, trainer.data.space, states, facts)
 
         files.write_folder(self.out / "checkpoints" / f"step_{step:07d}", write)
         for old in checkpoint.checkpoints(self.out)[:-keep]:

@@ -15,10 +15,11 @@ from dpsims import checkpoint, draws
 from dpsims import config as configuration
 from dpsims.checks import as_device, as_integers, as_seeds
 from dpsims.config import Config
+from dpsims.data.loader import middle
 from dpsims.data.prepare import PreparedData
 from dpsims.errors import InputError
 from dpsims.images import to_uint8
-from dpsims.labels import LabelSpace, label_space
+from dpsims.labels import LabelSpace
 from dpsims.models import Discriminator, Generator
 from dpsims.noise import locked
 
@@ -27,7 +28,7 @@ def build_generator(config: Config, folded: bool) -> Generator:
     """The generator of a configuration, with fresh weights; `folded`, as in exported models, has no spectral norm."""
     options = asdict(config.generator)
     options["spectral_norm"] = config.generator.spectral_norm and not folded
-    return Generator(label_space(config.data.dataset).num_classes, config.data.height, config.data.width, **options)
+    return Generator(config.data.num_classes, config.data.height, config.data.width, **options)
 
 
 def build_discriminator(config: Config) -> Discriminator:
@@ -46,7 +47,7 @@ def build_discriminator(config: Config) -> Discriminator:
     )
     return Discriminator(
         d.backbone,
-        label_space(config.data.dataset).num_classes,
+        config.data.num_classes,
         pretrained=pretrained,
         frozen=d.frozen,
         channels=d.channels,
@@ -66,10 +67,10 @@ class Synthesizer:
     Calling it twice with the same label maps and the same seed or noise gives the same images.
     """
 
-    def __init__(self, generator: Generator, config: Config, provenance: dict) -> None:
+    def __init__(self, generator: Generator, config: Config, provenance: dict, space: LabelSpace) -> None:
         self.generator = generator.eval().requires_grad_(False)
         self.config, self.provenance = config, provenance
-        self.space: LabelSpace = label_space(config.data.dataset)
+        self.space = space
         self.size = (config.data.height, config.data.width)
 
     @property
@@ -195,12 +196,12 @@ def load_generator(path: str | Path, device: str | torch.device | None = "cpu") 
     device = as_device(device)
     folder = checkpoint.resolve(path)
     config = configuration.load(folder / "config.json")
-    facts = checkpoint.read_provenance(folder)
+    facts, space = checkpoint.read_provenance(folder), checkpoint.read_space(folder, config)
     exported = bool(facts.get("exported"))
     generator = build_generator(config, folded=exported)
     checkpoint.load_weights(generator, folder / "generator.safetensors")
     generator = generator.eval() if exported else checkpoint.fold_spectral_norm(generator)
-    return Synthesizer(generator.to(device, memory_format=torch.channels_last), config, facts)
+    return Synthesizer(generator.to(device, memory_format=torch.channels_last), config, facts, space)
 
 
 def load_discriminator(path: str | Path, device: str | torch.device = "cpu") -> Discriminator:
@@ -226,7 +227,7 @@ def sample_sheet(generator: nn.Module, data: PreparedData, maps: int = 8, noises
 
     Args:
         generator: folded, in evaluation mode.
-        data: its held-out split gives the maps.
+        data: its held-out split gives the maps; the middle of larger ones.
         maps: columns.
         noises: rows of generated images; the same noise down a row's columns, seeds 0, 1, ...
 
@@ -234,8 +235,9 @@ def sample_sheet(generator: nn.Module, data: PreparedData, maps: int = 8, noises
         ((2 + noises) * H, maps * W, 3) uint8.
     """
     split = data.split("val")
-    labels = np.array(split.labels[:maps])
-    rows = [label_space(data.index["dataset"]).colourise(labels), np.array(split.images[:maps])]
+    size = (generator.height, generator.width)
+    labels = np.array(middle(split.labels[:maps], size))
+    rows = [data.space.colourise(labels), np.array(middle(split.images[:maps], size))]
     device = next(generator.parameters()).device
     ids = torch.from_numpy(labels).to(device)
     for seed in range(noises):

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from dpsims import checkpoint, draws, losses
 from dpsims.config import Config
 from dpsims.data.guard import stop_signals
-from dpsims.data.loader import Batch, TrainingBatches, in_order, prepared_data
+from dpsims.data.loader import Batch, ReadAhead, TrainingBatches, in_order, prepared_data
 from dpsims.data.prepare import PreparedData
 from dpsims.errors import InputError
 from dpsims.models.patch_head import LEVELS, PatchHead
@@ -67,9 +67,11 @@ class Trainer:
         self.config, self.device = config, self.accelerator.device
         self.data, self.t = data, config.train
         split, pixels = data.split("train"), data.index["splits"]["train"]["class_pixels"]
+        self.size = (config.data.height, config.data.width)
         self.batches = TrainingBatches(
-            split, pixels, self.t.batch_size, self.t.seed, config.data.rare_class_sampling, config.data.flip
+            split, pixels, self.t.batch_size, self.t.seed, config.data.rare_class_sampling, config.data.flip, self.size
         )
+        self.read = ReadAhead(self.batches)
         torch.manual_seed(self.t.seed)  # initial weights
         self.generator = self._place(build_generator(config, folded=False))
         self.discriminator = self._place(build_discriminator(config))
@@ -98,7 +100,7 @@ class Trainer:
         count = min(self.config.discriminator.statistics_images, len(self.batches.split.images))
 
         def features() -> Any:
-            images = in_order(self.batches.split, count)
+            images = in_order(self.batches.split, count, self.size)
             for batch in tqdm(
                 images, "conditioning statistics", total=-(-count // 32), disable=not progress, leave=False
             ):
@@ -116,7 +118,7 @@ class Trainer:
         factor = learning_rate_factor(step, self.t.steps, self.t.warmup_steps, self.t.decay_from)
         self.g_optimiser.param_groups[0]["lr"] = factor * self.t.lr_generator
         self.d_optimiser.param_groups[0]["lr"] = factor * self.t.lr_discriminator
-        batch = self.batches(step)
+        batch = self.read(step)
         real, labels = batch.images.to(self.device), batch.labels.to(self.device)
         # a batch of fakes shows fewer maps, each under several noises: the diversity constraint compares them
         shown = labels[:: self.t.noises_per_map]

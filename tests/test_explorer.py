@@ -11,13 +11,14 @@ from dpsims.config import preset
 from dpsims.data import scenes
 from dpsims.errors import InputError
 from dpsims.explorer.panel import ExplorerPanel, noise_strength, png, recoloured
+from dpsims.labels import label_space
 from dpsims.synthesis import Synthesizer, build_generator
 
 
 @pytest.fixture(scope="module")
 def generator():
     torch.manual_seed(0)
-    return Synthesizer(build_generator(preset("tiny"), folded=True), preset("tiny"), {})
+    return Synthesizer(build_generator(preset("tiny"), folded=True), preset("tiny"), {}, label_space("scenes"))
 
 
 @pytest.fixture(scope="module")

@@ -343,7 +343,7 @@ def test_draws_are_pure_functions():
 def test_more_processes_see_the_same_batch(data):
     prepared = load_prepared(data)
     pixels = prepared.index["splits"]["train"]["class_pixels"]
-    batches = TrainingBatches(prepared.split("train"), pixels, 8, 0, True, True)
+    batches = TrainingBatches(prepared.split("train"), pixels, 8, 0, True, True, (64, 64))
     whole, parts = batches(7), [batches(7, rank, 2) for rank in (0, 1)]
     assert torch.equal(whole.images, torch.cat([p.images for p in parts]))
     assert torch.equal(whole.labels, torch.cat([p.labels for p in parts]))
@@ -360,7 +360,7 @@ def test_images_and_labels_flip_together(data):
     prepared = load_prepared(data)
     split = prepared.split("train")
     pixels = prepared.index["splits"]["train"]["class_pixels"]
-    batch = TrainingBatches(split, pixels, 32, 0, False, True)(0)
+    batch = TrainingBatches(split, pixels, 32, 0, False, True, split.labels.shape[1:])(0)
     flipped = 0
     for image, labels in zip(to_uint8(batch.images), batch.labels.numpy(), strict=True):
         plain = [np.array_equal(labels, x) for x in split.labels].index(True) if any(

@@ -1,0 +1,145 @@
+"""Data sets of any number of classes: `--data` sets what the training needs to know, and the classes travel with the
+run and the checkpoint."""
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from dpsims import load_generator
+from dpsims.checkpoint import export_run, resolve
+from dpsims.cli import app
+from dpsims.config import override, preset
+from dpsims.data.loader import ReadAhead, TrainingBatches, in_order, middle, prepared_data, settings_of
+from dpsims.data.prepare import classes, load_prepared, write_prepared
+from dpsims.errors import InputError
+from dpsims.images import to_uint8
+from dpsims.labels import LabelSpace, read_classes
+from dpsims.training import fit
+
+TINY = ["train.steps=2", "train.checkpoint_every=1", "train.sample_every=2", "discriminator.statistics_images=4"]
+
+
+def space_of(k):
+    names = ("void", *(f'class, no. {i} of "ä"' for i in range(1, k + 1)))
+    return LabelSpace("custom", names, tuple((i, 255 - i, i // 2) for i in range(k + 1)))
+
+
+def drawn(out, k, size=(32, 48), n=6):
+    """A prepared data set of K classes; an image shows the id of each pixel in all its channels."""
+
+    def source(split, count):
+        ids = np.random.default_rng(len(split)).integers(0, k + 1, (count, size[0] // 4, size[1] // 4), np.uint8)
+        labels = ids.repeat(4, 1).repeat(4, 2)
+        yield labels[..., None].repeat(3, -1), labels, None
+
+    header = {"dataset": "custom", "height": size[0], "width": size[1], **classes(space_of(k))}
+    return write_prepared(out, header, {"train": n, "val": 4}, source, progress=False)
+
+
+@pytest.mark.parametrize("k", [1, 3, 33, 150, 182])
+def test_classes_travel_from_the_data_to_the_checkpoint(tmp_path, k):
+    data = drawn(tmp_path / "data", k, (32, 64))
+    config = override(preset("tiny"), [*settings_of(data), *TINY])
+    assert (config.data.num_classes, config.data.height, config.data.width) == (k, 32, 64)
+    assert fit(config, tmp_path / "run", progress=False).finished
+    for folder in (tmp_path / "run", export_run(tmp_path / "run", tmp_path / "model")):
+        generator = load_generator(folder)
+        assert generator.space == space_of(k) and generator.size == (32, 64)
+        highest = torch.full((1, 32, 64), k)
+        assert generator(highest).shape == (1, 3, 32, 64)
+        with pytest.raises(InputError, match=f"value {k + 1} .* not a class of custom \\(0..{k}\\)"):
+            generator(highest + 1)
+
+
+def test_command_line_takes_classes_and_size_from_the_data(tmp_path):
+    data = drawn(tmp_path / "data", 5, (32, 32))
+    line = ["train", "--preset", "tiny", "--data", str(data), "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, [*line, *(part for setting in TINY for part in ("--set", setting))])
+    assert done.exit_code == 0, done.output
+    assert load_generator(tmp_path / "run").space.num_classes == 5
+
+
+def test_what_contradicts_the_data_is_told(tmp_path):
+    data = drawn(tmp_path / "data", 5, (32, 32))
+    for wish, says in (
+        ("data.num_classes=4", "num_classes=5.*asks for 4"),
+        ("data.height=64", "height=32.*asks for 64"),
+    ):
+        with pytest.raises(InputError, match=says):
+            prepared_data(override(preset("tiny"), [*settings_of(data), wish]))
+    with pytest.raises(InputError, match="height=32.*asks for 48"):  # a crop cannot be larger than the image
+        prepared_data(override(preset("tiny"), [*settings_of(data), "data.height=48", "data.crop=true"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("id,name,red,green,blue\n0,void,0,0,0\n", "one class at least"),
+        ("id,name,red,green,blue\n0,void,0,0,0\n2,a,0,0,0\n", "without a gap"),
+        ("id,name,red,green,blue\n0,void,0,0,0\n1,a,0,0,256\n", "colour outside"),
+        ("id,name,red,green,blue\n0,void,0,0,0\n1,,0,0,2\n", "without a name"),
+        ("id,name,red\n0,void,0\n1,a,0\n", "no table of classes"),
+        ("\0", "no table of classes|without a gap"),
+    ],
+)
+def test_damaged_tables_are_refused(tmp_path, text, says):
+    file = tmp_path / "classes.csv"
+    file.write_text(text)
+    with pytest.raises(InputError, match=says):
+        read_classes(file, "custom")
+
+
+def test_a_table_of_other_classes_is_refused(tmp_path):
+    data = drawn(tmp_path / "data", 3, (32, 32))
+    fit(override(preset("tiny"), [*settings_of(data), *TINY]), tmp_path / "run", progress=False)
+    space_of(4).save(resolve(tmp_path / "run") / "classes.csv")
+    with pytest.raises(InputError, match="classes.csv: 4 classes, config.json says 3"):
+        load_generator(tmp_path / "run")
+
+
+def batches_of(data, size, seed=0, flip=True):
+    split = load_prepared(data).split("train")
+    return TrainingBatches(
+        split, load_prepared(data).index["splits"]["train"]["class_pixels"], 64, seed, False, flip, size
+    )
+
+
+def test_crops_differ_are_whole_and_keep_image_and_labels_together(tmp_path):
+    data = drawn(tmp_path / "data", 200, (36, 40), n=1)
+    whole = load_prepared(data).split("train").labels[0]
+    batch = batches_of(data, (32, 32), flip=False)(3)
+    assert batch.images.shape == (64, 3, 32, 32) and batch.labels.shape == (64, 32, 32)
+    shown = to_uint8(batch.images)
+    assert (shown[..., 0] == batch.labels.numpy()).all() and (shown[..., 2] == batch.labels.numpy()).all()
+    parts = {(y, x): whole[y : y + 32, x : x + 32] for y in range(5) for x in range(9)}
+    found = {next(at for at, part in parts.items() if (part == one).all()) for one in batch.labels.numpy()}
+    assert len(found) > 20, "of 45 places, 64 draws"
+    assert {y for y, _ in found} == set(range(5)), "the outermost too"
+    assert torch.equal(batches_of(data, (32, 32), flip=False)(3).labels, batch.labels), "by seed and step alone"
+    assert not torch.equal(batches_of(data, (32, 32), flip=False)(4).labels, batch.labels)
+
+
+def test_crops_train_resume_and_sample(tmp_path):
+    data = drawn(tmp_path / "data", 3, (48, 40))
+    config = override(preset("tiny"), [*settings_of(data), *TINY, "data.crop=true", "data.height=32", "data.width=32"])
+    assert fit(config, tmp_path / "run", progress=False).finished
+    assert load_generator(tmp_path / "run").size == (32, 32)
+
+
+def test_the_middle():
+    array = np.arange(2 * 6 * 7).reshape(2, 6, 7)
+    assert (middle(array, (2, 3)) == array[:, 2:4, 2:5]).all() and (middle(array, (6, 7)) == array).all()
+
+
+def test_statistics_are_of_the_middle(tmp_path):
+    split = load_prepared(drawn(tmp_path / "data", 9, (40, 36))).split("train")
+    (images,) = in_order(split, 4, (32, 32))
+    assert (to_uint8(images)[..., 0] == split.labels[:4, 4:36, 2:34]).all()
+
+
+def test_reading_ahead_changes_nothing(tmp_path):
+    batches = batches_of(drawn(tmp_path / "data", 9), (32, 48))
+    read = ReadAhead(batches)
+    for step in (0, 1, 2, 7, 8, 3):  # a resumed training begins anywhere
+        assert torch.equal(read(step).images, batches(step).images)
