@@ -235,7 +235,7 @@ def sample_sheet(generator: nn.Module, data: PreparedData, maps: int = 8, noises
     """
     split = data.split("val")
     labels = np.array(split.labels[:maps])
-    rows = [label_space(data.index["dataset"]).colourise(labels), np.array(split.images[:maps])]
+    rows = [data.space.colourise(labels), np.array(split.images[:maps])]
     device = next(generator.parameters()).device
     ids = torch.from_numpy(labels).to(device)
     for seed in range(noises):

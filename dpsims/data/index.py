@@ -6,6 +6,7 @@ from reprlib import repr as short
 from typing import Any
 
 from dpsims.errors import InputError
+from dpsims.labels import label_space
 
 FORMAT = 1  # of the folder
 MAX_CLASSES = 255  # labels are uint8, and 0 is void
@@ -27,6 +28,9 @@ def read_index(path: Path) -> dict[str, Any] | None:
     problem = _problem(index)
     if problem:
         raise InputError(f"{file}: {problem}; {again(path)}")
+    if index["dataset"] == "scenes" and "names" not in index:  # made before indices had them
+        space = label_space("scenes")
+        index |= {"names": list(space.names), "colours": [list(colour) for colour in space.colours]}
     return index
 
 
@@ -48,12 +52,24 @@ def _problem(index: Any) -> str:
             return f"{key} {short(index.get(key))} is not a whole number of {lowest} or more"
     if index["num_classes"] > MAX_CLASSES:
         return f"num_classes {short(index['num_classes'])} is more than {MAX_CLASSES}"
+    if "names" in index and (problem := _names_problem(index)):
+        return problem
     hashes, splits = index.get("sha256"), index.get("splits")
     if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
         return f"sha256 {short(hashes)} is not a hash for each file"
     if not isinstance(splits, dict) or not splits:
         return f"splits {short(splits)} names no split"
     return next(filter(None, (_split_problem(name, split, index) for name, split in splits.items())), "")
+
+
+def _names_problem(index: dict[str, Any]) -> str:
+    names, colours, count = index["names"], index.get("colours"), index["num_classes"] + 1
+    if not isinstance(names, list) or len(names) != count or not all(isinstance(name, str) for name in names):
+        return f"names {short(names)} are not {count} texts"
+    triples = isinstance(colours, list) and len(colours) == count
+    if not triples or not all(isinstance(c, list) and len(c) == 3 and all(_whole(n, 0) for n in c) for c in colours):
+        return f"colours {short(colours)} are not {count} triples of whole numbers"
+    return ""
 
 
 def _split_problem(name: str, split: Any, index: dict[str, Any]) -> str:

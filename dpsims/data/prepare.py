@@ -29,6 +29,7 @@ from dpsims.data.guard import locked, stop_signals
 from dpsims.data.index import FORMAT, again, read_index
 from dpsims.errors import InputError
 from dpsims.files import sha256
+from dpsims.labels import LabelSpace, label_space
 
 CHUNK = 16  # images made at a time
 MAX_SIDE = 512  # pixels: what the scenes are drawn for, and what fits into memory
@@ -52,6 +53,14 @@ class PreparedData:
 
     path: Path
     index: dict[str, Any]
+
+    @property
+    def space(self) -> LabelSpace:
+        """The classes; raises InputError where the index names none."""
+        if "names" not in self.index:
+            raise InputError(f"{self.path}: index.json has no names of classes; {again(self.path)}")
+        colours = tuple((red, green, blue) for red, green, blue in self.index["colours"])
+        return LabelSpace(self.index["dataset"], tuple(self.index["names"]), colours)
 
     def split(self, name: str) -> SplitArrays:
         """Map the arrays of "train" or "val".
@@ -148,7 +157,7 @@ def prepare_scenes(
         "height": height,
         "width": width,
         "seed": seed,
-        "num_classes": len(scenes.CLASSES),
+        **classes(label_space("scenes")),
     }
 
     def draw(split: str, count: int) -> Iterator[Chunk]:
@@ -167,6 +176,12 @@ def ensure_scenes(
     side = f"{height}" if height == width else f"{height}x{width}"
     name = f"scenes-{side}-n{n}-v{n_val}-s{seed}-version{scenes.VERSION}"
     return prepare_scenes(paths.CACHE / name, size=size, n=n, n_val=n_val, seed=seed, progress=progress)
+
+
+def classes(space: LabelSpace) -> dict[str, Any]:
+    """What a header says of the classes: "num_classes" K, and "names" and "colours" of K+1, void first."""
+    colours = [list(colour) for colour in space.colours]
+    return {"num_classes": space.num_classes, "names": list(space.names), "colours": colours}
 
 
 def write_prepared(
@@ -190,15 +205,15 @@ def write_prepared(
     """
     out = Path(out).resolve()
     header = {"format": FORMAT, **header}
-    if _made_before(out, header, counts):
+    if made_before(out, header, counts):
         return out
     try:
-        _check_room(out, header, counts)
+        check_room(out, header, counts)
         out.parent.mkdir(parents=True, exist_ok=True)
         with locked(out.parent / f".{out.name}.lock") as alone, stop_signals([signal.SIGTERM]) as ended:
             if alone:
                 _remove_parts(out)
-            if not _made_before(out, header, counts):  # another process may have made it while this one waited
+            if not made_before(out, header, counts):  # another process may have made it while this one waited
                 _make(out, header, counts, lambda *split: _until(ended, source(*split)), progress)
         if ended.is_set():  # not from the signal's handler: what imports or draws just then might swallow it
             raise KeyboardInterrupt
@@ -207,8 +222,8 @@ def write_prepared(
     return out
 
 
-def _check_room(out: Path, header: dict[str, Any], counts: dict[str, int]) -> None:
-    """Asked first: a memory map that outgrows its disk kills the process without a word."""
+def check_room(out: Path, header: dict[str, Any], counts: dict[str, int]) -> None:
+    """Raises InputError where the disk is too small: a memory map that outgrows it kills the process without a word."""
     needed = sum(counts.values()) * header["height"] * header["width"] * 4  # three bytes of colour, one of label
     free = shutil.disk_usage(next(parent for parent in out.parents if parent.exists())).free
     if needed > free:
@@ -247,7 +262,7 @@ def _make(out: Path, header: dict[str, Any], counts: dict[str, int], source: Sou
         try:
             os.rename(part, out)  # works on a folder that is missing or empty
         except OSError:
-            if not _made_before(out, header, counts):  # not even another process that was faster
+            if not made_before(out, header, counts):  # not even another process that was faster
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -296,8 +311,8 @@ def rarest_class(pixels: np.ndarray) -> np.ndarray:
     return np.where((pixels[:, 1:] > 0).any(1), ids, 0).astype(np.uint8)
 
 
-def _made_before(out: Path, header: dict[str, Any], counts: dict[str, int]) -> bool:
-    """True when `out` already holds this, whole; False when it is missing or empty; anything else is an error."""
+def made_before(out: Path, header: dict[str, Any], counts: dict[str, int]) -> bool:
+    """True when `out` already holds this, whole; False when it is missing or empty; InputError for anything else."""
     index = read_index(out)
     if index is None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):

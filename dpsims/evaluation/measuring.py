@@ -18,7 +18,6 @@ from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.texture import Standardiser, TextureFeatures
 from dpsims.evaluation.unet import Judgement, Segmenter
 from dpsims.images import channels_first, to_bytes
-from dpsims.labels import label_space
 
 MAX_SAMPLES = 1000  # a map; `sample_seed` gives each map so many seeds of its own
 
@@ -69,7 +68,7 @@ class Yardstick:
 
     def __init__(self, data: PreparedData, evaluator: Segmenter, protocol: Protocol) -> None:
         self.data, self.evaluator, self.protocol = data, evaluator, protocol
-        self.names = label_space(data.index["dataset"]).names[1:]
+        self.names = data.space.names[1:]
         if evaluator.num_classes != data.index["num_classes"]:
             raise InputError(
                 f"the evaluation network knows {evaluator.num_classes} classes and the data set "
