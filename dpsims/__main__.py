@@ -2,4 +2,5 @@
 
 from dpsims.cli import app
 
-app(prog_name="dpsims")
+if __name__ == "__main__":  # not in the processes that `dpsims prepare` starts
+    app(prog_name="dpsims")

@@ -91,27 +91,51 @@ def _main(
 @app.command()
 def prepare(
     dataset: Annotated[Dataset, Argument(help="Which data set. Scenes is drawn by code and needs no files.")],
-    out: Annotated[Path, Option(help="Folder for the prepared arrays (uint8 .npy and index.json).")],
-    root: Annotated[Path | None, Option(help="Folder of the files as published; not for scenes.")] = None,
-    size: Size = 64,
+    out: Annotated[Path | None, Option(help="Folder for the prepared arrays (uint8 .npy and index.json).")] = None,
+    root: Annotated[Path | None, Option(help="Folder of the files as published; custom: with dataset.yml.")] = None,
+    size: Annotated[int, Option(help="Height and width in pixels, 16 to 512; cityscapes are twice as wide.")] = 64,
+    encoding: Annotated[str, Option(help="What label files hold: raw (as published), oasis, spade, rgb.")] = "raw",
+    limit: Annotated[int | None, Option(help="At most so many pairs of each split, the first by name.")] = None,
+    check_only: Annotated[bool, Option("--check-only", help="Check all files, list bad ones, write nothing.")] = False,
+    skip_bad: Annotated[
+        bool, Option("--skip-bad", help="Leave bad files out, and list them in OUT-skipped.txt.")
+    ] = False,
     n: Annotated[int, Option(help="Training images to draw (scenes only); 12 kB of disk each at 64 px.")] = 3000,
     n_val: Annotated[int, Option(help="Held-out images to draw (scenes only).")] = 500,
-    seed: Seed = 0,
-    check_only: Annotated[bool, Option("--check-only", help="Check the files, write nothing; not for scenes.")] = False,
+    seed: Annotated[int, Option(help="Same seed, same drawn images (scenes only).")] = 0,
 ) -> None:
     """Prepare a data set once: images, label maps and class counts as arrays that training maps into memory.
 
-    Asked again with the same arguments it returns at once; training and held-out scenes never share a seed.
+    Every pair of files is checked first. Asked again with the same arguments it returns at once, and after a kill it
+    goes on where it was. Training and held-out scenes never share a seed.
 
-    Example: dpsims prepare scenes --size 64 --n 3000 --out data/cache/mine
+    Example: dpsims prepare custom --root data/custom_example --size 64 --out data/cache/mine
     """
-    if dataset is not Dataset.scenes:
-        raise InputError(f"{dataset}: reading this data set comes with a later version; this one has scenes")
-    if root is not None or check_only:
-        raise InputError("scenes: is drawn by code, so there is no --root to read and nothing for --check-only")
-    from dpsims.data.prepare import prepare_scenes
+    if out is None and not check_only:
+        raise InputError("prepare: give --out, the folder for the arrays, or --check-only")
+    if dataset is Dataset.scenes:
+        if root is not None or check_only or skip_bad or limit is not None or encoding != "raw":
+            raise InputError("scenes: is drawn by code, so there is no --root to read and nothing for --check-only, "
+                             "--skip-bad, --limit or --encoding")  # fmt: skip
+        from dpsims.data.prepare import prepare_scenes
 
-    print(prepare_scenes(out, size=size, n=n, n_val=n_val, seed=seed))
+        print(prepare_scenes(out, size=size, n=n, n_val=n_val, seed=seed))
+        return
+    if root is None or (n, n_val, seed) != (3000, 500, 0):
+        raise InputError(f"{dataset}: is read from its folder, --root, and not drawn with --n, --n-val and --seed")
+    from dpsims.data.prepare_folders import check_folders, prepare_folders
+
+    if check_only:
+        report = check_folders(dataset.value, root, encoding=encoding, limit=limit)
+        print("\n".join(report.lines()))
+        raise typer.Exit(2 if report.bad else 0)
+    shape = (size, 2 * size if dataset is Dataset.cityscapes else size)
+    path, found = prepare_folders(
+        dataset.value, root, out, size=shape, encoding=encoding, limit=limit, skip_bad=skip_bad
+    )
+    if found is not None:
+        print("\n".join(found.lines()))
+    print(path)
 
 
 @app.command()

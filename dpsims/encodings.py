@@ -72,9 +72,10 @@ class Encoding:
         values = np.asarray(values)
         if values.dtype.kind not in "iub":
             raise InputError(f"{source}: {values.dtype} values; label maps hold integers")
-        outside = (values < 0) | (values > MAX_VALUE)
-        ids = self._ids[np.where(outside, 0, values)] if outside.any() else self._ids[values]
-        unknown = outside | (ids < 0)
+        small = values.dtype in (np.uint8, np.uint16)  # what files hold; cannot be out of the table
+        known = values if small else np.where((values < 0) | (values > MAX_VALUE), MAX_VALUE + 1, values)
+        ids = self._ids[known]
+        unknown = ids < 0
         if unknown.any():
             place, more = first_unknown(values, unknown)
             raise InputError(
@@ -112,8 +113,8 @@ class Encoding:
 
     @cached_property
     def _ids(self) -> np.ndarray:
-        """The id of every number, -1 for none; (65536,) int16."""
-        ids = np.full(MAX_VALUE + 1, -1, np.int16)
+        """The id of every number, -1 for none, and last for numbers that are too large; (65537,) int16."""
+        ids = np.full(MAX_VALUE + 2, -1, np.int16)
         for number, value in enumerate(self.values):
             if value is not None:
                 ids[value] = number

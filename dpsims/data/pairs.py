@@ -1,0 +1,106 @@
+"""One pair of files, checked and brought to size: an image and its label map, or a sentence that says what is wrong.
+
+K classes, H and W height and width of the label map's file, h and w of the result.
+"""
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dpsims.data.folders import Pair
+from dpsims.encodings import Encoding, Palette
+from dpsims.errors import InputError
+from dpsims.labels import VOID
+
+ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned when it is shown; 1 is "not"
+
+
+class Converted(NamedTuple):
+    """A checked pair. `image` and `ids` are None where no size was asked for."""
+
+    image: np.ndarray | None  # (h, w, 3) uint8
+    ids: np.ndarray | None  # (h, w) uint8
+    pixels: np.ndarray  # (K+1,) number of pixels of each id in the file
+    shape: tuple[int, int]  # (H, W)
+
+
+def convert(pair: Pair, coding: Encoding | Palette, size: tuple[int, int] | None) -> Converted:
+    """Reads and checks a pair.
+
+    Args:
+        pair: with an image.
+        coding: of the label map.
+        size: (h, w); None to check alone. Images are resized bicubic with antialiasing, labels take the nearest pixel.
+
+    Raises:
+        InputError: a file that cannot be read as what it is, sizes that disagree, an unknown class, nothing but void.
+    """
+    ids = coding.read(pair.labels)  # (H, W)
+    pixels = np.bincount(ids.ravel(), minlength=coding.space.num_classes + 1)
+    if pixels[VOID] == ids.size:
+        raise InputError(f"{pair.labels}: every pixel is void, so nothing can be learnt from it; leave the pair out")
+    image = _upright(read_image(pair.image), ids.shape, pair)
+    if size is None:
+        return Converted(None, None, pixels, ids.shape)
+    width_first = (size[1], size[0])  # as Pillow has it
+    small = np.asarray(image.resize(width_first, Image.Resampling.BICUBIC))
+    labels = np.asarray(Image.fromarray(ids).resize(width_first, Image.Resampling.NEAREST))
+    return Converted(small, labels, pixels, ids.shape)
+
+
+def read_image(path: Path) -> Image.Image:
+    """An image in RGB; its EXIF data are kept, and not yet followed. Grey becomes red = green = blue.
+
+    Raises:
+        InputError: empty, truncated, huge or no image; transparent pixels; CMYK and others without an exact RGB.
+    """
+    try:
+        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            with Image.open(path) as image:
+                image.load()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(f"{path}: has more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        reason = "it is empty" if path.stat().st_size == 0 else error
+        raise InputError(f"{path}: not a readable image ({reason}); it may be truncated, copy it again") from None
+    if image.mode not in ("1", "L", "P", "RGB", "LA", "PA", "RGBA"):
+        raise InputError(f"{path}: an image of mode {image.mode}; convert it to RGB with 8 bits, by its colour profile")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getextrema()[3][0] < 255:
+            raise InputError(
+                f"{path}: has transparent pixels; put it on a background and save it without alpha channel"
+            )
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image, shape: tuple[int, int], pair: Pair) -> Image.Image:
+    """The image, turned as its EXIF data say where only that agrees with its label map."""
+    plain, turned = image, ImageOps.exif_transpose(image)
+    if image.getexif().get(ORIENTATION, 1) == 1 or turned is None:
+        turned = plain
+    fits = [_same_aspect(one.size[::-1], shape) for one in (plain, turned)]
+    if not any(fits):
+        there = f"{plain.height} x {plain.width}"
+        raise InputError(
+            f"{pair.labels}: {shape[0]} x {shape[1]} pixels (height x width), and {pair.image} is {there}: neither the "
+            "same size nor the same aspect; is it the label map of another image?"
+        )
+    if all(fits) and turned is not plain:
+        orientation = image.getexif()[ORIENTATION]
+        raise InputError(
+            f"{pair.image}: EXIF orientation {orientation} asks to turn or mirror it, and the label map fits either "
+            "way; save the image as the label map has it, without that tag"
+        )
+    return plain if fits[0] else turned
+
+
+def _same_aspect(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """The same size, or one is the other reduced, up to a pixel of rounding."""
+    (height, width), (less_high, less_wide) = sorted((one, other), reverse=True)
+    if height == less_high or width == less_wide:
+        return one == other
+    return abs(less_wide - width * less_high / height) <= 1 and abs(less_high - height * less_wide / width) <= 1

@@ -1,0 +1,154 @@
+"""Many pairs of files, checked and brought to size by several processes; what is done outlives a kill.
+
+The pairs are cut into chunks. Each chunk becomes a folder, its shard, which appears when it is whole. Its name is a
+hash of all that its content depends on, so a later run takes it as it is, and one of changed files makes a new one.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dpsims.data.folders import Pair
+from dpsims.data.pairs import convert
+from dpsims.encodings import Encoding, Palette
+from dpsims.errors import InputError
+from dpsims.files import sha256
+
+VERSION = 1  # one more whenever the same files give other arrays
+CHUNK = 32  # pairs; of 256 x 256 pixels they take 8 MB
+FEW = 4  # chunks; fewer are made here, since a process takes a second to start
+
+
+class Chunk(NamedTuple):
+    """What a process works on."""
+
+    split: str
+    pairs: tuple[Pair, ...]
+    coding: Encoding | Palette
+    size: tuple[int, int] | None  # (h, w); None to check alone
+    folder: Path | None  # of the shards; None to check alone
+
+
+class Shard(NamedTuple):
+    """What became of a chunk. `folder` holds images.npy and labels.npy of the good pairs, in order."""
+
+    split: str
+    folder: Path | None
+    total: int  # pairs, good and bad
+    good: int
+    bad: list[str]  # sentences
+    pixels: list[int]  # (K+1,) of each id in the files of the good pairs
+    sizes: dict[str, int]  # "H x W" of the good pairs -> how many
+    source: str  # hash of the bytes of the good pairs
+
+
+def make_shards(chunks: Sequence[Chunk], jobs: int) -> Iterator[Shard]:
+    """The shards of chunks, in order, made by `jobs` processes or found as a run before left them.
+
+    Raises:
+        InputError: the disk is full or closed, or a process was killed.
+    """
+    if jobs < 2 or len(chunks) < FEW:
+        yield from map(_make_shard, chunks)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads
+    with ProcessPoolExecutor(min(jobs, len(chunks)), context, _start_worker) as pool:
+        under_way: deque[Future[Shard]] = deque()
+        try:
+            for chunk in chunks:  # a few ahead, not all: the pairs of a large data set are many
+                under_way.append(pool.submit(_make_shard, chunk))
+                if len(under_way) > 3 * jobs:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        except BrokenProcessPool:
+            raise InputError(
+                "a process that reads files was ended from outside; is there memory for all? Give jobs=1 for one "
+                "process (and in a script call this under `if __name__ == '__main__':`)"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Ctrl-C is the parent's to answer; and when the parent is killed nobody else would end this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _make_shard(chunk: Chunk) -> Shard:
+    if chunk.folder is None:
+        return _read(chunk)[0]
+    folder = chunk.folder / _key(chunk)
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        return Shard(chunk.split, folder, *report)
+    except FileNotFoundError:
+        pass
+    shard, images, labels = _read(chunk)
+    part = chunk.folder / f"{folder.name}.{os.getpid()}.part"
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        np.save(part / "images.npy", images, allow_pickle=False)
+        np.save(part / "labels.npy", labels, allow_pickle=False)
+        (part / "report.json").write_text(json.dumps(shard[2:]), encoding="utf-8")
+        part.rename(folder)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise InputError(f"{chunk.folder}: cannot be written ({error.strerror}); give another --out") from None
+    return shard._replace(folder=folder)
+
+
+def _read(chunk: Chunk) -> tuple[Shard, np.ndarray, np.ndarray]:
+    """The shard of a chunk, its images (n, h, w, 3) and labels (n, h, w)."""
+    size = chunk.size or (0, 0)
+    images, labels = np.empty((len(chunk.pairs), *size, 3), np.uint8), np.empty((len(chunk.pairs), *size), np.uint8)
+    pixels = np.zeros(chunk.coding.space.num_classes + 1, np.int64)
+    bad, sizes, good, source = [], {}, 0, hashlib.sha256()
+    for pair in chunk.pairs:
+        try:
+            made = convert(pair, chunk.coding, chunk.size)
+        except InputError as error:
+            bad.append(str(error))
+            continue
+        if chunk.size is not None:
+            images[good], labels[good] = made.image, made.ids
+        pixels += made.pixels
+        name = f"{made.shape[0]} x {made.shape[1]}"
+        sizes[name] = sizes.get(name, 0) + 1
+        for file in (pair.image, pair.labels):
+            source.update(sha256(file).encode())
+        good += 1
+    shard = Shard(chunk.split, None, len(chunk.pairs), good, bad, pixels.tolist(), sizes, source.hexdigest())
+    return shard, images[:good], labels[:good]
+
+
+def _key(chunk: Chunk) -> str:
+    """A name for the shard of a chunk, which another content would not have."""
+
+    def state(file: Path) -> list[Any]:
+        stat = file.stat()
+        return [os.path.abspath(file), stat.st_size, stat.st_mtime_ns]
+
+    files = [[state(pair.image), state(pair.labels)] for pair in chunk.pairs]
+    coding = [chunk.coding.name, chunk.coding.space.colours, getattr(chunk.coding, "values", None)]
+    return hashlib.sha256(json.dumps([VERSION, chunk.split, chunk.size, coding, files]).encode()).hexdigest()[:32]
