@@ -11,8 +11,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from dpsims import plotting, plotting_ablation, plotting_parts
+from dpsims.data import scenes
 from dpsims.labels import label_space
 from dpsims.notebook import cell, environment, output_folder, palette_png, save_metrics, table
+from dpsims.palette import with_palette
 from dpsims.plotting_rows import distance_dots
 from dpsims.run_folder import COLUMNS
 
@@ -95,6 +97,34 @@ def test_image_grid_shows_every_pixel():
     figure.savefig(buffer, dpi=plotting.DPI)
     shown = np.asarray(Image.open(buffer).convert("RGB"))[:48, -152:]  # one screen pixel for one canvas pixel
     assert np.abs(shown.astype(int) - canvas.astype(int)).max() <= 1
+
+
+def test_stored_label_maps_have_the_colours_of_their_legend():
+    """Also those of a class of nine pixels beside many photographs."""
+    batch = scenes.render(range(12), 64)
+    ids = np.ones((1, 64, 64), np.uint8)
+    ids[0, 20:52] = np.arange(1, 33)[:, None] % 13
+    ids[ids == SPACE.id_of("sun")] = 1
+    ids[0, :3, :3] = SPACE.id_of("sun")
+    rows = {"map": SPACE.colourise(ids), "photographs": batch.images[:6], "more": batch.images[6:]}
+    for legend in (SPACE, None):
+        image = Image.open(io.BytesIO(palette_png(plotting.image_grid(rows, legend=legend)))).convert("RGB")
+        colours, counts = np.unique(np.asarray(image).reshape(-1, 3), axis=0, return_counts=True)
+        found = {tuple(colour): count for colour, count in zip(colours.tolist(), counts.tolist(), strict=True)}
+        assert set(SPACE.colours) <= set(found)
+        assert all(found[SPACE.colours[c]] >= 4 * (ids == c).sum() for c in range(13)), "every pixel, twice as large"
+
+
+def test_palettes_of_any_image():
+    plain = Image.fromarray(np.full((2, 3, 3), (12, 34, 56), np.uint8))
+    assert with_palette(plain).convert("RGB").tobytes() == plain.tobytes()
+    classes = Image.fromarray(SPACE.colourise(np.arange(13, dtype=np.uint8)[None]))
+    assert with_palette(classes).convert("RGB").tobytes() == classes.tobytes()
+    noise = Image.fromarray(RANDOM.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    packed = with_palette(noise)
+    assert packed.mode == "P" and packed.size == (64, 64)
+    change = np.abs(np.asarray(packed.convert("RGB")).astype(int) - np.asarray(noise))
+    assert 0 < change.mean() < 20
 
 
 def test_reference_lines_show_values_and_skip_missing_ones():
