@@ -30,7 +30,8 @@ from dpsims.files import replacing
 from dpsims.noise import interpolate
 from dpsims.palette import with_palette
 from dpsims.paths import EVALUATORS
-from dpsims.plotting import DPI, image_grid
+from dpsims.plotting import image_grid
+from dpsims.plotting_style import DPI
 from dpsims.synthesis import Synthesizer, load_generator
 
 CANDIDATES = 64  # seeds looked at
