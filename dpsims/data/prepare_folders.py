@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from dpsims import paths
 from dpsims.data import prepare, shards
 from dpsims.data.folders import Folders, Pair, find_folders
 from dpsims.data.guard import locked
@@ -129,6 +130,21 @@ def prepare_folders(
             if prepare.made_before(out, header, {}) and (skip_bad or not read_index(out)["skipped"]):
                 return out, None
             return out, _prepare(folders, out, header, skip_bad, jobs, progress)
+
+
+def ensure_folders(
+    dataset: str,
+    root: str | Path,
+    size: int | tuple[int, int] = 256,
+    limit: int | None = None,
+    *,
+    progress: bool = True,
+) -> Path:
+    """The prepared data set of these arguments in the cache, made there when missing; see `prepare_folders`."""
+    height, width = checked_size(size)
+    place = hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:8]
+    name = f"{dataset}-{place}-{height}x{width}{f'-limit{limit}' if limit else ''}"
+    return prepare_folders(dataset, root, paths.CACHE / name, size=size, limit=limit, progress=progress)[0]
 
 
 def _prepare(
