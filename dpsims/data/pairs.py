@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from dpsims.data.folders import Pair
 from dpsims.encodings import Encoding, Palette
 from dpsims.errors import InputError
 from dpsims.labels import VOID
 
-ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned when it is shown; 1 is "not"
+ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned when it is shown
+TURNS = {  # by the values of that tag; 1 and those that nothing should write leave the picture as it is
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 class Converted(NamedTuple):
@@ -79,8 +84,8 @@ def read_image(path: Path) -> Image.Image:
 
 def _upright(image: Image.Image, shape: tuple[int, int], pair: Pair) -> Image.Image:
     """The image, turned as its EXIF data say where only that agrees with its label map."""
-    orientation = image.getexif().get(ORIENTATION, 1)
-    plain, turned = image, image if orientation == 1 else ImageOps.exif_transpose(image)
+    orientation = image.getexif().get(ORIENTATION)
+    plain, turned = image, image.transpose(TURNS[orientation]) if orientation in TURNS else image
     fits = [_same_aspect(one.size[::-1], shape) for one in (plain, turned)]
     if not any(fits):
         there = f"{plain.height} x {plain.width}"
