@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from dpsims.evaluation.intervals import LEVEL
 from dpsims.plotting import GREY, ORANGE, STYLE
 
 ZERO = 1e-3  # a distance that is only rounding
@@ -27,19 +28,20 @@ def distance_dots(
     names = list(rows)
     with plt.rc_context(STYLE):
         figure, (axes,) = plt.subplots(
-            1, len(measures), squeeze=False, figsize=(3.1 * len(measures) + 1.2, 0.32 * len(names) + 1.3), sharey=True
+            1, len(measures), squeeze=False, figsize=(3.1 * len(measures) + 1.2, 0.32 * len(names) + 1.6), sharey=True
         )
         for panel, (measure, title) in zip(axes, measures.items(), strict=True):
             found = [rows[name].get(measure) or 0.0 for name in names]
             floor = 0.5 * min((value for value in found if value > ZERO), default=1.0)
             for y, (name, row) in enumerate(rows.items()):
                 _dot(panel, y, row.get(measure), row.get(f"{measure}_interval"), floor, name in highlighted)
-            panel.set(title=title, xscale="log", xlabel="distance")
+            panel.set(title=title, xscale="log", xlabel="no unit, lower is better")
             panel.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
             panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             panel.xaxis.set_minor_formatter(NullFormatter())
             panel.margins(x=0.12)
             panel.grid(axis="y", visible=False)
+        figure.supxlabel(f"dot: of all maps; bar: interval of {LEVEL:.0%} over label maps", fontsize=9)
         axes[0].set_yticks(range(len(names)), names)
         axes[0].set_ylim(len(names) - 0.5, -0.5)  # also where a row has no dot
         for tick, name in zip(axes[0].get_yticklabels(), names, strict=True):

@@ -32,7 +32,7 @@ FIGURES = {
     "image_grid_legend": lambda: plotting.image_grid({"a row": IMAGES}, legend=SPACE, scale=4),
     "class_frequencies": lambda: plotting.class_frequencies(np.r_[0.0, RANDOM.random(11)], SPACE),
     "paired_bars": lambda: plotting.paired_bars(SPACE.names[1:], {"a": RANDOM.random(12), "b": [np.nan] * 12}, "IoU"),
-    "paired_bars_digits": lambda: plotting.paired_bars(["x", "y"], {"a": [1, 2]}, "share, %", digits=0),
+    "paired_bars_digits": lambda: plotting.paired_bars(["x"], {"a": [1]}, "share, %", digits=0, line=("fair", 1)),
     "class_weight_kinds": lambda: plotting.class_weight_kinds({"sqrt": RANDOM.random(13) + 0.1}, SPACE),
     "distance_matrix": lambda: plotting.distance_matrix(["a", "b"], np.array([[0.0, 1.0], [1.0, 0.0]]), "L1"),
     "channel_scales": lambda: plotting.channel_scales([RANDOM.random(8)] * 2, [RANDOM.random(8)] * 2, [4, 8]),
@@ -99,8 +99,8 @@ def test_image_grid_shows_every_pixel():
 
 def test_reference_lines_show_values_and_skip_missing_ones():
     figure = FIGURES["reference_lines"]()
-    assert [t.get_text() for t in figure.axes[0].texts] == ["0", "120", "1.5"]
-    assert [t.get_text() for t in figure.axes[1].texts] == ["0.9", "0.5"]
+    assert [t.get_text() for t in figure.axes[0].texts] == ["0.0", "120", "1.5"]
+    assert [t.get_text() for t in figure.axes[1].texts] == ["0.90", "0.50"]
 
 
 def test_distance_dots_show_intervals_and_what_a_logarithm_lacks():
