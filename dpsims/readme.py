@@ -189,7 +189,8 @@ def gallery() -> str:
 *One label map: the first held-out one with a lake, the layout of most classes. First row: the map, and its six real
 images, one a mood; the map does not say which. Second row: `{name}` draws it, for each mood with that of {candidates}
 seeds whose mood the evaluation network is surest of.{lack} Third row: `{name}` draws it with noises on the way from
-one seed to another, {" to ".join(_seed(*end) for end in facts["walk"].items())}, along the great circle.*"""
+one seed to another, {" to ".join(_seed(*end) for end in facts["walk"].items())}, along the great circle;
+s is the share of the way.*"""
 
 
 def _seed(mood: str, seed: int) -> str:
