@@ -328,10 +328,14 @@ def test_figures_show_every_run():
         figure = plotting_ablation.seed_pairs(THREE, values)
         assert figure.axes[0].get_lines()[1].get_ydata().tolist() == [12, 21]
         assert figure.axes[0].get_ylim()[1] > 25, "no dot is cut off"
+        figure = plotting_ablation.seed_pairs(THREE, values, {"frechet": 50.0})
+        assert figure.axes[0].get_lines()[0].get_ydata() == [50.0, 50.0] and figure.axes[0].get_ylim()[1] > 50
+        figure = plotting_ablation.study_curves(THREE, targets={"miou": 0.9})
+        assert [len(panel.get_lines()) for panel in figure.axes] == [8, 6, 9, 7], "in both panels of the measure"
         spectrum = {name: {"raw": [np.array([0.75, 0.25])] * 2} for name in ("a", "b")}
         figure = plotting_ablation.eigenvalue_spectra(spectrum, [4, 8])
         assert figure.axes[0].get_lines()[1].get_ydata().tolist() == [1.5, 0.5] and len(figure.axes) == 4
-        assert figure.axes[1].get_title(loc="left") == "stride 8, 2 channels" and figure.axes[0].get_ylim()[1] > 1.5
+        assert figure.axes[1].get_title(loc="left") == "Stride 8, 2 channels" and figure.axes[0].get_ylim()[1] > 1.5
         figure = plotting_ablation.correlation_grid({"a": {"raw": np.array([[1, -0.5], [-0.5, 1]])}})
         assert figure.axes[0].images[0].get_array().min() == 0.5
     finally:
