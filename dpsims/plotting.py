@@ -120,7 +120,7 @@ def paired_bars(
         digits: write each bar's value above it, with so many decimals.
         xlabel: what the groups are.
     """
-    figure, axes = plt.subplots(figsize=(max(5.5, 0.68 * len(names)), 3.3))
+    figure, axes = plt.subplots(figsize=(max(5.5, 0.68 * len(names)), 3.6))
     width = 0.8 / len(values)
     for s, (series, numbers) in enumerate(values.items()):
         x = np.arange(len(names)) + (s - (len(values) - 1) / 2) * width
