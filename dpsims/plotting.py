@@ -122,7 +122,7 @@ def paired_bars(
         xlabel: what the groups are.
         line: name and height of a line across.
     """
-    figure, axes = plt.subplots(figsize=(max(5.5, 0.68 * len(names)), 3.3))
+    figure, axes = plt.subplots(figsize=(max(5.5, 0.68 * len(names)), 3.6))
     if line:
         axes.axhline(line[1], color="#222", ls="--", lw=1.2, label=line[0])
     width = 0.8 / len(values)
