@@ -109,6 +109,7 @@ def paired_bars(
     title: str = "",
     digits: int | None = None,
     xlabel: str = "",
+    line: tuple[str, float] | None = None,
 ) -> Figure:
     """Groups of bars: one group a name, one bar a series.
 
@@ -119,21 +120,25 @@ def paired_bars(
         title: of the figure.
         digits: write each bar's value above it, with so many decimals.
         xlabel: what the groups are.
+        line: name and height of a line across.
     """
-    figure, axes = plt.subplots(figsize=(max(5.5, 0.68 * len(names)), 3.3))
+    figure, axes = plt.subplots(figsize=(max(5.5, 0.68 * len(names)), 3.6))
+    if line:
+        axes.axhline(line[1], color="#222", ls="--", lw=1.2, label=line[0])
     width = 0.8 / len(values)
     for s, (series, numbers) in enumerate(values.items()):
         x = np.arange(len(names)) + (s - (len(values) - 1) / 2) * width
         bars = axes.bar(x, numbers, width * 0.92, label=series, color=CYCLE[s])
         if digits is not None:
-            axes.bar_label(bars, fmt=f"%.{digits}f", fontsize=8, padding=2)
+            paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}  # a line across leaves the numbers free
+            axes.bar_label(bars, fmt=f"%.{digits}f", fontsize=8, padding=2, bbox=paper if line else None)
     axes.set_xticks(
         range(len(names)), names, rotation=30 if len(names) > 6 else 0, ha="right" if len(names) > 6 else "center"
     )
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.grid(axis="x", visible=False)
     axes.margins(x=0.02, y=0.12)
-    figure.legend(loc="outside lower center", ncols=len(values))
+    figure.legend(loc="outside lower center", ncols=len(values) + bool(line))
     return figure
 
 
@@ -295,7 +300,7 @@ def reference_lines(
             panel.plot([0, value], [y, y], color=ORANGE if ours else "#c3c7ce", lw=2.4)
             panel.plot(value, y, "o", ms=7, color=ORANGE if ours else GREY)
             panel.annotate(
-                f"{value:.0f}" if value >= 10 else f"{value:.2g}",
+                f"{value:.0f}" if value >= 10 else f"{value:#.2g}",
                 (value, y),
                 (7, 0),
                 textcoords="offset points",

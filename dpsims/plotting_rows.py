@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from dpsims.evaluation.intervals import LEVEL
 from dpsims.plotting_style import GREY, ORANGE, styled
 
 ZERO = 1e-3  # a distance that is only rounding
@@ -27,7 +28,7 @@ def distance_dots(
     """
     names = list(rows)
     figure, (axes,) = plt.subplots(
-        1, len(measures), squeeze=False, figsize=(3.1 * len(measures) + 1.2, 0.32 * len(names) + 1.3), sharey=True
+        1, len(measures), squeeze=False, figsize=(3.1 * len(measures) + 1.2, 0.32 * len(names) + 1.6), sharey=True
     )
     for panel, (measure, label) in zip(axes, measures.items(), strict=True):
         found = [rows[name].get(measure) or 0.0 for name in names]
@@ -40,6 +41,7 @@ def distance_dots(
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.margins(x=0.12)
         panel.grid(axis="y", visible=False)
+    figure.supxlabel(f"dot: of all maps; bar: interval of {LEVEL:.0%} over label maps", fontsize=9)
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylabel("images")
     axes[0].set_ylim(len(names) - 0.5, -0.5)  # also where a row has no dot

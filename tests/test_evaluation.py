@@ -288,7 +288,6 @@ def test_rows_fall_in_the_order_they_must(rows):
     assert rows["redrawn"]["moods_per_six"] > 2
     assert rows["one_mood"]["mood_shares"]["day"] > 0.8
     assert rows["real"]["miou"] > rows["class_mood_mean"]["miou"]
-    assert rows["real_halves"]["num_images"] == 6
     json.dumps(rows, allow_nan=False)
 
 

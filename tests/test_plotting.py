@@ -37,7 +37,9 @@ FIGURES = {
     "paired_bars": lambda: plotting.paired_bars(
         SPACE.names[1:], {"a": RANDOM.random(12), "b": [np.nan] * 12}, "IoU", xlabel="class"
     ),
-    "paired_bars_digits": lambda: plotting.paired_bars(["x", "y"], {"a": [1, 2]}, "share, %", digits=0, xlabel="kind"),
+    "paired_bars_digits": lambda: plotting.paired_bars(
+        ["x", "y"], {"a": [1, 2]}, "share, %", digits=0, xlabel="kind", line=("fair", 1)
+    ),
     "class_weight_kinds": lambda: plotting.class_weight_kinds({"sqrt": RANDOM.random(13) + 0.1}, SPACE),
     "distance_matrix": lambda: plotting.distance_matrix(
         ["a", "b"], np.array([[0.0, 1.0], [1.0, 0.0]]), "How far", "mood", "L1 distance"
@@ -141,8 +143,8 @@ def test_palettes_of_any_image():
 
 def test_reference_lines_show_values_and_skip_missing_ones():
     figure = FIGURES["reference_lines"]()
-    assert [t.get_text() for t in figure.axes[0].texts] == ["0", "120", "1.5"]
-    assert [t.get_text() for t in figure.axes[1].texts] == ["0.9", "0.5"]
+    assert [t.get_text() for t in figure.axes[0].texts] == ["0.0", "120", "1.5"]
+    assert [t.get_text() for t in figure.axes[1].texts] == ["0.90", "0.50"]
 
 
 def test_distance_dots_show_intervals_and_what_a_logarithm_lacks():

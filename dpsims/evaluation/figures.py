@@ -32,11 +32,6 @@ class Seen:
         columns = zip(*((part.features, part.texture, part.moods) for part in parts), strict=True)
         return cls(*(torch.cat(column) for column in columns))
 
-    def part(self, which: range) -> "Seen":
-        """Of some images alone."""
-        keep = slice(which.start, which.stop)
-        return Seen(self.features[keep], self.texture[keep], self.moods[keep])
-
 
 @dataclass(frozen=True)
 class Draws:

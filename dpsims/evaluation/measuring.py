@@ -103,7 +103,7 @@ class Yardstick:
             spread = self._spread(row, labels, first_draws[:diverse], seen.moods, bar)
         moods = self.evaluator.moods if self.data.split(row.split).moods is not None else None
         return {
-            **realism(self._standard(self.real.part(row.against)), self._standard(seen), moods, progress),
+            **realism(self._standard(self.real), self._standard(seen), moods, progress),
             **fidelity(score, self.names),
             **coverage(spread, seen.moods, moods),
             "num_images": len(labels),

@@ -62,8 +62,8 @@ def evaluate(
 
 
 def _generated(synthesise: Synthesise, yardstick: Yardstick, progress: bool) -> dict:
-    maps = range(yardstick.count)
-    return yardstick.measure(Reference("generated", "what was given", synthesise, maps, against=maps), progress)
+    row = Reference("generated", "what was given", synthesise, range(yardstick.count))
+    return yardstick.measure(row, progress)
 
 
 def open_yardstick(
