@@ -85,7 +85,7 @@ def test_the_arms_differ_in_the_encoder_alone(data, done):
     assert encoder == {"pretrained": ("true", True), "scratch": ("false", False), "scratch_raw": ("false", False),
                        "random": ("false", True)}  # fmt: skip
     assert configs["scratch_raw"].discriminator.decorrelation == "none"
-    pictures = [sample_images(done[0], arm, 3, 64) for arm in ("pretrained", "scratch")]
+    pictures = [sample_images(done[0], arm, 3, (64, 64)) for arm in ("pretrained", "scratch")]
     assert pictures[0].shape == (5, 8, 64, 64, 3)
     assert (pictures[0][:2] == pictures[1][:2]).all() and (pictures[0][2:] != pictures[1][2:]).any(), "one set of maps"
 
@@ -194,9 +194,9 @@ def test_command_line(tmp_path, monkeypatch, capsys, data):
 
 
 def test_sample_sheets(done, tmp_path):
-    assert sample_images(tmp_path, "pretrained", 3, 64) is None
+    assert sample_images(tmp_path, "pretrained", 3, (64, 64)) is None
     with pytest.raises(InputError, match="no sheet of images of 60 x 60"):
-        sample_images(done[0], "pretrained", 3, 60)
+        sample_images(done[0], "pretrained", 3, (60, 60))
 
 
 def test_foreign_results_are_refused(tmp_path):
