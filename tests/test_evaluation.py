@@ -332,6 +332,7 @@ def test_blur_is_a_mean_of_nine_pixels(data):
 def test_data_without_moods_has_no_mood_figures(data, evaluator):
     class Bare:
         index = {**data.index, "dataset": "scenes"}
+        space = data.space
 
         def split(self, name):
             return data.split(name)._replace(moods=None)
