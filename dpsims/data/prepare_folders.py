@@ -193,13 +193,18 @@ def _read(
         for start in range(0, len(pairs), shards.CHUNK)
     ]
     report, done = Report(folders.encoding.space, folders.ignored, [str(one) for one in folders.alone]), []
-    total, cores = sum(len(chunk.pairs) for chunk in chunks), len(os.sched_getaffinity(0))
+    total, cores = sum(len(chunk.pairs) for chunk in chunks), _cores()
     with tqdm(total=total, desc=f"check {folders.dataset}", unit="pair", disable=not progress) as bar:
         for shard in shards.make_shards(chunks, cores if jobs is None else jobs):
             report.add(shard)
             done.append(shard)
             bar.update(shard.total)
     return report, done
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _listing(folders: Folders) -> str:
