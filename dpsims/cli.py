@@ -160,18 +160,25 @@ def pretrain(
 @app.command()
 def train_evaluators(
     out: Annotated[Path, Option(help="Folder for weights.safetensors and provenance.json.")],
-    size: Size = 64,
-    steps: Annotated[int, Option(help="Optimiser steps.")] = 1500,
+    data: Annotated[Path | None, Option(help="Prepared data set, of any classes; drawn Scenes if not given.")] = None,
+    size: Annotated[
+        int | None, Option(help="Side of drawn Scenes in pixels, 64 if not given; data have their own.")
+    ] = None,
+    steps: Annotated[int, Option(help="Optimiser steps of 16 images.")] = 1500,
     seed: Seed = 100,
     device: Device = None,
 ) -> None:
-    """Train the network that evaluates: another architecture, seed and data than the discriminator's.
+    """Train the network that evaluates: another architecture and seed than the discriminator's.
 
-    Makes data/evaluators/scenes-64 again; minutes on a CPU.
+    Without --data it makes data/evaluators/scenes-64 again, from scenes that no model is trained on; minutes on a
+    CPU. With --data it learns from the split "train" and is measured on "val": give its folder to dpsims evaluate as
+    --evaluator.
+
+    Example: dpsims train-evaluators --data data/cache/ade20k --steps 20000 --out data/cache/ade20k-evaluator
     """
     from dpsims.evaluation.segmenter import train_evaluator
 
-    train_evaluator(out, size=size, steps=steps, seed=seed, device=device)
+    train_evaluator(out, data=data, size=size, steps=steps, seed=seed, device=device)
 
 
 @app.command()
