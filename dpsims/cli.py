@@ -234,24 +234,33 @@ def generate(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, Option(help="Checkpoint folder, such as data/checkpoints/scenes-64.")],
     data: Annotated[Path, Option(help="Prepared data set whose held-out split is the reference.")],
     out: Annotated[Path, Option(help="JSON file for the figures.")],
+    checkpoint: Annotated[
+        Path | None, Option(help="Checkpoint folder, such as data/checkpoints/scenes-64; or give --images.")
+    ] = None,
+    images: Annotated[Path | None, Option(help="Folder of PNGs drawn elsewhere, instead of a checkpoint.")] = None,
     evaluator: Annotated[
-        Path | None, Option(help="Folder of dpsims train-evaluators; the shipped one for 64 px if not given.")
+        Path | None, Option(help="Folder of dpsims train-evaluators; the shipped one, of Scenes at 64 px, if none.")
     ] = None,
     device: Device = None,
 ) -> None:
     """Measure a checkpoint: Frechet distances, mIoU and diversity, beside reference rows on the same scale.
 
+    Files of --images have the size of the data, and the names of the held-out label maps (as they were when the data
+    were prepared), or their positions in the split: 0.png, 1.png, ... All maps need one. Where each has several, as
+    NAME_seed0.png, NAME_seed1.png, ..., diversity is measured too.
+
     Distances come from shipped networks, not from Inception: compare them within this project only. The re-balanced
     one gives the moods that are drawn their real shares, so it tells poor images from lost moods.
     """
-    from dpsims.evaluation import report
-    from dpsims.evaluation.protocol import evaluate_checkpoint
+    if (checkpoint is None) == (images is None):
+        raise InputError("evaluate: give --checkpoint, a trained model, or --images, a folder of images; one of them")
+    from dpsims.evaluation import protocol, report
 
     chosen = {} if evaluator is None else {"evaluator_path": evaluator}
-    result = evaluate_checkpoint(checkpoint, data, out=out, device=device, **chosen)
+    measure = protocol.evaluate_images if checkpoint is None else protocol.evaluate_checkpoint
+    result = measure(images if checkpoint is None else checkpoint, data, out=out, device=device, **chosen)
     print(report.plain(report.cells({"generated": result["generator"], **result["references"]})))
     print(f"[low, high]: interval of {result['protocol']['intervals']['level']:.0%} over label maps")
 

@@ -194,10 +194,10 @@ def _figures(evaluation: dict[str, Any]) -> str:
 def gate_table(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
     """What this project asks of a shipped model, and what it found, as a Markdown table under one sentence."""
     found = report.gates(row, references)
-    lines = [f"| {gate.asked} | {gate.found} | {'met' if gate.met else '**missed**'} |" for gate in found]
-    said = (
-        f"Of {len(found)} things that this project asks of a model that it ships, {sum(g.met for g in found)} are met:"
-    )
+    words = {True: "met", False: "**missed**", None: "open"}
+    lines = [f"| {gate.asked} | {gate.found} | {words[gate.met]} |" for gate in found]
+    met = sum(gate.met is True for gate in found)
+    said = f"Of {len(found)} things that this project asks of a model that it ships, {met} are met:"
     return "\n".join([said, "", "| asked | found | |", "|---|---|---|", *lines])
 
 

@@ -45,8 +45,8 @@ def evaluation_table(name: str, evaluation: dict[str, Any], provenance: dict[str
     lines.append(report.markdown(report.cells({f"**{name}**": generated, **references})))
     if "frechet_interval" in generated:
         lines += ["", _reading(evaluation)]
-    shares = generated["mood_shares"] or {}
-    lines += ["", "Share of each mood in its images: " + ", ".join(f"{m} {s:.0%}" for m, s in shares.items()) + "."]
+    if shares := generated["mood_shares"]:
+        lines += ["", "Share of each mood in its images: " + ", ".join(f"{m} {s:.0%}" for m, s in shares.items()) + "."]
     if report.JUDGED_BY <= references.keys():
         lines += ["", gate_table(generated, references)]
     return "\n".join(lines)
@@ -70,12 +70,17 @@ def _reading(evaluation: dict[str, Any]) -> str:
     level, judge = evaluation["protocol"]["intervals"]["level"], evaluation["evaluator"]
     ratio = evaluation["generator"].get("diversity_ratio")
     known = "" if ratio is None else f" Its diversity is {ratio:.2f} times that of the known distribution (*redrawn*)."
+    balanced = named = ""
+    if judge["mood_accuracy"] is not None:
+        balanced = (
+            "The re-balanced distance gives the moods that are drawn their real shares: realism apart from coverage. "
+        )
+        named = f" and names {judge['mood_accuracy']:.1%} of the moods rightly"
     return (
         f"In brackets: the interval of {level:.0%} over label maps, not over trainings. The texture distance is taken "
-        f"in features that know nothing of scenes; the training shares with them {evaluation['texture_shares']}. The "
-        "re-balanced distance gives the moods that are drawn their real shares: realism apart from coverage. The "
-        f"evaluation network itself reaches mIoU {judge['miou']:.3f} and names {judge['mood_accuracy']:.1%} of the "
-        f"moods rightly on {judge['images']} real images.{known}"
+        f"in features that know nothing of scenes; the training shares with them {evaluation['texture_shares']}. "
+        f"{balanced}The evaluation network itself reaches mIoU {judge['miou']:.3f}{named} on {judge['images']} real "
+        f"images.{known}"
     )
 
 

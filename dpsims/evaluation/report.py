@@ -55,7 +55,8 @@ def markdown(lines: list[list[str]]) -> str:
 
 
 def verdict(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> list[str]:
-    """What the figures of a generator say beside the reference rows, one sentence a question.
+    """What the figures of a generator say beside the reference rows, one sentence a question; what cannot be said of
+    data other than Scenes is told.
 
     Args:
         row: of the generator, as `protocol.evaluate` returns it.
@@ -65,27 +66,40 @@ def verdict(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> list[
 
 
 def _realism(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
-    """Both distances beside flat colours in the right moods and the perfect sampler."""
-    flat, perfect = references["class_mood_mean"], references["redrawn"]
+    """Both distances beside flat colours, in the right moods where these are known, and the perfect sampler."""
+    moods = "class_mood_mean" in references
+    flat, name = (
+        references["class_mood_mean" if moods else "class_mean"],
+        f"flat colours{' in the right moods' * moods}",
+    )
     closer = [row[key] < flat[key] for key in ("frechet", "frechet_texture")]
     said = {
-        (True, True): "closer to real images than flat colours in the right moods, by both distances",
+        (True, True): f"closer to real images than {name}, by both distances",
         (True, False): "closer to real images than flat colours by the distance, but not by the texture distance",
         (False, True): "closer to real images than flat colours by the texture distance alone",
-        (False, False): "no closer to real images than flat colours in the right moods",
+        (False, False): f"no closer to real images than {name}",
     }[tuple(closer)]
     low, high = row.get("frechet_interval") or (row["frechet"],) * 2
     sure = "not certain with these maps" if low <= flat["frechet"] <= high else "beyond its interval"
     return (
         f"**Realism**: {said} (distance {row['frechet']:.0f} against {flat['frechet']:.0f}, {sure}; texture "
-        f"{row['frechet_texture']:.0f} against {flat['frechet_texture']:.0f}). A perfect sampler has "
-        f"{perfect['frechet']:.0f} and {perfect['frechet_texture']:.0f} here."
+        f"{row['frechet_texture']:.0f} against {flat['frechet_texture']:.0f}). {_best(references)}"
     )
+
+
+def _best(references: dict[str, dict[str, Any]]) -> str:
+    """What distances are as good as can be: those of the perfect sampler, or of other real images."""
+    for name, who in {"redrawn": "A perfect sampler has", "train": "Other real images, of other maps, have"}.items():
+        if best := references.get(name):
+            return f"{who} {best['frechet']:.0f} and {best['frechet_texture']:.0f} here."
+    return "What a perfect sampler would have is not known."
 
 
 def _fidelity(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
     """mIoU as a share of what real images reach, and whether flat colours reach it too."""
     real, flat = references["real"]["miou"], references["class_mean"]["miou"]
+    if not real:
+        return "**Fidelity**: cannot be said: the segmenter finds nothing in real images."
     beside = "more than" if row["miou"] > flat + 0.02 else "no more than" if row["miou"] < flat - 0.02 else "as much as"
     return (
         f"**Fidelity**: the segmenter finds {100 * row['miou'] / real:.0f} % of what it finds in real images (mIoU "
@@ -95,20 +109,31 @@ def _fidelity(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str
 
 def _diversity(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
     """Distance between draws beside the known one, and moods that are hardly drawn."""
-    known = references["redrawn"]["diversity_l1"]
-    lost = [mood for mood, share in row["mood_shares"].items() if share < 0.05]
-    moods = f"hardly ever drawn: {', '.join(lost)}" if lost else "no mood is lost"
-    if not row["diversity_l1"] or not known:
-        return f"**Diversity**: every draw of a map is the same image; {moods}."
-    return (
-        f"**Diversity**: two draws of a map are {row['diversity_l1'] / known:.1f} times as far apart as the known "
-        f"distribution has them; {row['moods_per_six']:.1f} moods in six draws (fair: 4.0); {moods}."
-    )
+    between, known = row["diversity_l1"], references.get("redrawn", {}).get("diversity_l1")
+    said = []
+    if between is None:
+        said.append("not measured, with one image a map")
+    elif not between:
+        said.append("every draw of a map is the same image")
+    elif known:
+        said.append(
+            f"two draws of a map are {between / known:.1f} times as far apart as the known distribution has them"
+        )
+    else:
+        said.append(
+            f"two draws of a map differ by {between:.3f} of the range of values; how far they should, nobody knows"
+        )
+    if between and row["moods_per_six"] is not None:
+        said.append(f"{row['moods_per_six']:.1f} moods in six draws (fair: 4.0)")
+    if row["mood_shares"]:
+        lost = [mood for mood, share in row["mood_shares"].items() if share < 0.05]
+        said.append(f"hardly ever drawn: {', '.join(lost)}" if lost else "no mood is lost")
+    return f"**Diversity**: {'; '.join(said)}."
 
 
 # what this project asks of a shipped generator (default): shares of a reference row, or of all images
 BLUR_SHARE, MIOU_SHARE, MOOD_SHARES, DIVERSITY_RATIOS = 0.5, 0.85, (0.08, 0.3), (0.8, 1.2)
-JUDGED_BY = {"real", "blur_3x3", "class_mean", "class_mood_mean", "redrawn"}  # rows that `verdict` and `gates` need
+JUDGED_BY = {"real", "blur_3x3", "class_mean"}  # rows that `verdict` and `gates` need; all data have them
 
 
 @dataclass(frozen=True)
@@ -117,37 +142,41 @@ class Gate:
 
     asked: str
     found: str
-    met: bool
+    met: bool | None  # None: cannot be said; `found` has the reason
 
 
 def gates(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> list[Gate]:
-    """What is asked of a shipped generator of Scenes, and whether it has it; arguments as in `verdict`."""
-    blur, real, known = (references[name] for name in ("blur_3x3", "real", "redrawn"))
-    low, high = MOOD_SHARES
-    outside = {mood: share for mood, share in row["mood_shares"].items() if not low <= share <= high}
-    ratio = row["diversity_l1"] / known["diversity_l1"]
-    return [
-        Gate(
-            f"distance at most {BLUR_SHARE:g} of that of blurred real images",
-            f"{row['frechet']:.1f} of {blur['frechet']:.1f}: {row['frechet'] / blur['frechet']:.2f}",
-            row["frechet"] <= BLUR_SHARE * blur["frechet"],
-        ),
-        Gate(
-            f"mIoU at least {MIOU_SHARE:g} of that of real images",
-            f"{row['miou']:.3f} of {real['miou']:.3f}: {row['miou'] / real['miou']:.2f}",
-            row["miou"] >= MIOU_SHARE * real["miou"],
-        ),
-        Gate(
-            f"every mood in {low:.0%} to {high:.0%} of the images",
-            ", ".join(f"{mood} {share:.1%}" for mood, share in outside.items()) or "all are",
-            not outside,
-        ),
-        Gate(
-            f"diversity L1 {DIVERSITY_RATIOS[0]:g} to {DIVERSITY_RATIOS[1]:g} times that of the known distribution",
-            f"{row['diversity_l1']:.3f} of {known['diversity_l1']:.3f}: {ratio:.2f}",
-            DIVERSITY_RATIOS[0] <= ratio <= DIVERSITY_RATIOS[1],
+    """What is asked of a shipped generator, and whether it has it; arguments as in `verdict`."""
+    blur, real, known = (references.get(name, {}) for name in ("blur_3x3", "real", "redrawn"))
+    (low, high), (least, most) = MOOD_SHARES, DIVERSITY_RATIOS
+    found = [
+        _share(row, blur, "frechet", 1, f"distance at most {BLUR_SHARE:g} of that of blurred real images"),
+        _share(row, real, "miou", 3, f"mIoU at least {MIOU_SHARE:g} of that of real images"),
+        Gate(f"every mood in {low:.0%} to {high:.0%} of the images", "cannot be said: moods are not known", None),
+        _share(
+            row, known, "diversity_l1", 3, f"diversity L1 {least:g} to {most:g} times that of the known distribution"
         ),
     ]
+    if row["mood_shares"]:
+        outside = {mood: share for mood, share in row["mood_shares"].items() if not low <= share <= high}
+        shares = ", ".join(f"{mood} {share:.1%}" for mood, share in outside.items())
+        found[2] = Gate(found[2].asked, shares or "all are", not outside)
+    return found
+
+
+BOUNDS = {"frechet": (0.0, BLUR_SHARE), "miou": (MIOU_SHARE, float("inf")), "diversity_l1": DIVERSITY_RATIOS}
+
+
+def _share(row: dict[str, Any], reference: dict[str, Any], key: str, decimals: int, asked: str) -> Gate:
+    """A gate on a figure as a share of that of a reference row."""
+    value, whole = row.get(key), reference.get(key)
+    if value is None:
+        return Gate(asked, "cannot be said: not measured, with one image a map", None)
+    if not whole:
+        return Gate(asked, f"cannot be said: {value:.{decimals}f}, and there is nothing to compare it with", None)
+    low, high = BOUNDS[key]
+    share = value / whole
+    return Gate(asked, f"{value:.{decimals}f} of {whole:.{decimals}f}: {share:.2f}", low <= share <= high)
 
 
 def weakest_classes(row: dict[str, Any], references: dict[str, dict[str, Any]], count: int = 3) -> str:
