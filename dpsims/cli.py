@@ -251,8 +251,9 @@ def evaluate(
     were prepared), or their positions in the split: 0.png, 1.png, ... All maps need one. Where each has several, as
     NAME_seed0.png, NAME_seed1.png, ..., diversity is measured too.
 
-    Distances come from shipped networks, not from Inception: compare them within this project only. The re-balanced
-    one gives the moods that are drawn their real shares, so it tells poor images from lost moods.
+    Distances come from networks of this project, not from Inception: compare them only where these and the data are
+    the same. The re-balanced one gives the moods that are drawn their real shares, so it tells poor images from lost
+    moods; data other than Scenes have no moods. Other data need --evaluator, see dpsims train-evaluators.
     """
     if (checkpoint is None) == (images is None):
         raise InputError("evaluate: give --checkpoint, a trained model, or --images, a folder of images; one of them")

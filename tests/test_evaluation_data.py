@@ -27,7 +27,7 @@ from dpsims.evaluation.segmenter import _pixel_loss, load_evaluator, train_evalu
 from dpsims.files import sha256
 from dpsims.images import channels_first, to_uint8
 from dpsims.model_card import gate_table
-from dpsims.paths import CHECKPOINTS
+from dpsims.paths import CHECKPOINTS, DATA
 
 
 def without_photographs(folder: Path, split: str) -> Path:
@@ -225,6 +225,13 @@ def test_data_without_photographs_are_refused(prepared, tmp_path):
     data = without_photographs(drawn(tmp_path / "larger", 3), "train")
     with pytest.raises(InputError, match="'train' has label maps alone, and photographs are needed to train"):
         prepared_data(override(preset("tiny"), settings_of(data)))
+
+
+def test_too_few_held_out_pairs_are_told(tmp_path):
+    data, _ = prepare_folders("custom", DATA / "custom_example", tmp_path / "data", size=16, progress=False)
+    train_evaluator(tmp_path / "net", data=data, steps=1, progress=False)
+    with pytest.raises(InputError, match=r"data: has 1 held-out image\(s\); .* at least 4 \(more held-out pairs"):
+        open_yardstick(data, tmp_path / "net", progress=False)
 
 
 def test_a_generator_of_other_classes_or_size_is_refused(prepared, tmp_path):

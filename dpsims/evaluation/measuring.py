@@ -44,7 +44,8 @@ class Protocol:
         """Number of maps of `data` that are drawn."""
         available = len(data.split("val").labels)
         if available < 4:  # two halves of two: the least that has a covariance
-            raise InputError(f"the data set has {available} held-out image(s); prepare it with at least 4 (--n-val)")
+            more = "--n-val" if data.index["dataset"] == "scenes" else "more held-out pairs, or a larger --limit"
+            raise InputError(f"{data.path}: has {available} held-out image(s); prepare it with at least 4 ({more})")
         return available if self.max_maps is None else min(self.max_maps, available)
 
 
