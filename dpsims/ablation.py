@@ -29,6 +29,7 @@ import torch
 from dpsims.ablation_statistics import FORMAT, findings
 from dpsims.checkpoint import checkpoints, provenance, read_provenance
 from dpsims.config import Config, override, preset
+from dpsims.data.loader import settings_of
 from dpsims.data.prepare import ensure_scenes, load_prepared
 from dpsims.errors import InputError
 from dpsims.evaluation.measuring import Yardstick
@@ -66,6 +67,7 @@ class Study:
     points: int = 4  # checkpoints measured of each run, evenly spread, the last at the end
     max_maps: int = 500  # held-out maps drawn for distance and mIoU
     diversity_maps: int = 50  # held-out maps drawn six times for diversity
+    evaluator: str = ""  # folder of the evaluation network; the shipped one for Scenes of 64 pixels if empty
     settings: tuple[str, ...] = ()  # changes of every arm's configuration, section.field=value
 
     def __post_init__(self) -> None:
@@ -81,7 +83,7 @@ class Study:
     def config(self, arm: str, seed: int) -> Config:
         """The configuration of one run; raises InputError for a bad setting."""
         every = -(-self.steps // self.points)
-        fields = [f"data.path={self.data}", f"train.steps={self.steps}", f"train.seed={seed}"]
+        fields = [*settings_of(self.data), f"train.steps={self.steps}", f"train.seed={seed}"]
         fields += [f"train.checkpoint_every={every}", f"train.sample_every={self.steps}"]
         return override(preset(self.preset), [*fields, *self.settings, *ARMS[arm][1]])
 
@@ -110,9 +112,11 @@ def run_study(study: Study, out: str | Path, progress: bool = True) -> dict[str,
     for arm in study.arms:  # what is wrong shows before anything is trained
         study.config(arm, study.seeds[0])
     amount = {"max_maps": study.max_maps, "diversity_maps": study.diversity_maps}
+    amount |= {"evaluator_path": study.evaluator} if study.evaluator else {}
     ruler = cache(lambda: open_yardstick(study.data, progress=progress, **amount))  # none where all is measured already
     measured = [_measured_run(study, arm, seed, out, progress, ruler) for seed in study.seeds for arm in study.arms]
-    shown = dataclasses.asdict(study) | {"data": load_prepared(study.data).index["dataset"]}  # no path of one machine
+    shown = dataclasses.asdict(study) | {"data": load_prepared(study.data).index["dataset"]}
+    del shown["evaluator"]  # a path of one machine; the protocol has its hash
     results = {
         "format": FORMAT,
         "study": shown,
@@ -134,16 +138,16 @@ def run_path(out: str | Path, arm: str, seed: int) -> Path:
     return Path(out) / arm / f"seed_{seed}"
 
 
-def sample_images(out: str | Path, arm: str, seed: int, size: int) -> np.ndarray | None:
+def sample_images(out: str | Path, arm: str, seed: int, size: tuple[int, int]) -> np.ndarray | None:
     """The images that a run drew at its end: the same maps and noises in every run.
 
     Args:
         out: folder of the study.
         arm, seed: which run.
-        size: height and width of an image in pixels.
+        size: (H, W) of an image in pixels.
 
     Returns:
-        (R, N, size, size, 3) uint8 for N maps: label maps, real images, then one row a noise; None where there is no
+        (R, N, H, W, 3) uint8 for N maps: label maps, real images, then one row a noise; None where there is no
         sheet, as beside a results.json that came alone.
 
     Raises:
@@ -152,7 +156,7 @@ def sample_images(out: str | Path, arm: str, seed: int, size: int) -> np.ndarray
     sheets = sorted((run_path(out, arm, seed) / "samples").glob("step_*.png"))
     if not sheets:
         return None
-    return read_sheet(sheets[-1], size, size)
+    return read_sheet(sheets[-1], *size)
 
 
 def _measured_run(
@@ -206,6 +210,7 @@ def _arguments(line: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dpsims.ablation", description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, help="folder for the runs, results.json and results.csv")
     parser.add_argument("--data", default="", help="prepared data set; Scenes from the cache if not given")
+    parser.add_argument("--evaluator", default="", help="evaluation network for --data; the shipped one if not given")
     parser.add_argument("--num-images", type=int, default=3000, help="training images, without --data (%(default)s)")
     parser.add_argument("--held-out", type=int, default=500, help="held-out images, without --data (%(default)s)")
     parser.add_argument("--preset", default=default["preset"], help="training configuration (%(default)s)")
@@ -233,9 +238,9 @@ def main(line: Sequence[str] | None = None) -> int:
         study = Study(
             data="", preset=given.preset, steps=given.steps, seeds=seeds, arms=tuple(given.arms.split(",")),
             points=given.points, max_maps=given.max_maps, diversity_maps=given.diversity_maps,
-            settings=tuple(given.set),
+            evaluator=given.evaluator, settings=tuple(given.set),
         )  # fmt: skip
-        side = study.config(study.arms[0], seeds[0]).data
+        side = override(preset(given.preset), given.set).data
         data = given.data or ensure_scenes((side.height, side.width), n=given.num_images, n_val=given.held_out)
         results = run_study(dataclasses.replace(study, data=str(data)), given.out)
     except InputError as error:

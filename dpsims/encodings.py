@@ -72,9 +72,12 @@ class Encoding:
         values = np.asarray(values)
         if values.dtype.kind not in "iub":
             raise InputError(f"{source}: {values.dtype} values; label maps hold integers")
-        small = values.dtype in (np.uint8, np.uint16)  # what files hold; cannot be out of the table
-        known = values if small else np.where((values < 0) | (values > MAX_VALUE), MAX_VALUE + 1, values)
-        ids = self._ids[known]
+        if values.dtype == np.uint8:  # of nearly all files; for bytes this is ten times as fast as an index
+            known, table = self._bytes
+            content = values.tobytes()
+            if not content.translate(None, delete=known):
+                return np.frombuffer(bytearray(content.translate(table)), np.uint8).reshape(values.shape)
+        ids = self._ids[np.where((values < 0) | (values > MAX_VALUE), MAX_VALUE + 1, values)]
         unknown = ids < 0
         if unknown.any():
             place, more = first_unknown(values, unknown)
@@ -119,6 +122,12 @@ class Encoding:
             if value is not None:
                 ids[value] = number
         return ids
+
+    @cached_property
+    def _bytes(self) -> tuple[bytes, bytes]:
+        """The numbers below 256 that it knows, and the id of each number below 256 (any, where it knows none)."""
+        ids = self._ids[:256]
+        return bytes(np.flatnonzero(ids >= 0).tolist()), ids.astype(np.uint8).tobytes()
 
     def _known(self) -> str:
         """Its numbers as ranges, such as "0..181, 255"."""

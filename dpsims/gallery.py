@@ -28,8 +28,10 @@ from dpsims.evaluation.segmenter import load_evaluator
 from dpsims.evaluation.unet import Segmenter, to_bytes
 from dpsims.files import replacing
 from dpsims.noise import interpolate
+from dpsims.palette import with_palette
 from dpsims.paths import EVALUATORS
-from dpsims.plotting import DPI, image_grid
+from dpsims.plotting import image_grid
+from dpsims.plotting_style import DPI
 from dpsims.synthesis import Synthesizer, load_generator
 
 CANDIDATES = 64  # seeds looked at
@@ -194,5 +196,4 @@ def write(figures: Sequence[Figure], file: Path, facts: dict[str, Any]) -> None:
     text = PngInfo()
     text.add_text(KEY, json.dumps(facts))
     with replacing(file) as temporary:
-        packed = whole.quantize(256, kmeans=4, dither=Image.Dither.NONE)
-        packed.save(temporary, format="PNG", optimize=True, pnginfo=text)
+        with_palette(whole).save(temporary, format="PNG", optimize=True, pnginfo=text)

@@ -16,7 +16,7 @@ from dpsims.errors import InputError
 
 class LabelPNG(NamedTuple):
     """What a PNG holds. `kind` says what `array` is: "values" (H, W) of greyscale, "indices" (H, W) into `palette`
-    (n, 3), or "colours" (H, W, 3); uint8, or uint16 where `depth`, the bits of a value in the file, is 16."""
+    (n, 3), or "colours" (H, W, 3); writable, uint8, or uint16 where `depth`, the bits of a value in the file, is 16."""
 
     kind: str
     array: np.ndarray
@@ -42,14 +42,14 @@ def load_png(path: str | Path) -> LabelPNG:
         depth = file.read(25)[24]  # of the header, which comes first in every PNG
     match image.mode, depth:
         case "L", 8:
-            return LabelPNG("values", np.asarray(image), None, image.mode, depth)
+            return LabelPNG("values", np.array(image), None, image.mode, depth)
         case (("I;16" | "I"), 16):
             return LabelPNG("values", np.asarray(image).astype(np.uint16), None, image.mode, depth)
         case "P", _:
             palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-            return LabelPNG("indices", np.asarray(image), palette, image.mode, depth)
+            return LabelPNG("indices", np.array(image), palette, image.mode, depth)
         case "RGB", 8:
-            return LabelPNG("colours", np.asarray(image), None, image.mode, depth)
+            return LabelPNG("colours", np.array(image), None, image.mode, depth)
         case "RGBA", 8:
             return LabelPNG("colours", _opaque(np.asarray(image), path), None, image.mode, depth)
     raise InputError(

@@ -51,6 +51,11 @@ class LabelSpace:
         """Label ids (..., H, W) -> RGB (..., H, W, 3) uint8 in the colours of the class table."""
         return np.asarray(self.colours, dtype=np.uint8)[np.asarray(ids)]
 
+    def part(self, ids: np.ndarray) -> "LabelSpace":
+        """Void and those classes whose ids occur, in their order: what a legend names. Its ids are new ones."""
+        kept = [VOID, *sorted(set(np.unique(ids).tolist()) - {VOID})]
+        return LabelSpace(self.name, tuple(self.names[i] for i in kept), tuple(self.colours[i] for i in kept))
+
     def save(self, path: Path) -> None:
         """Writes the classes as CSV, which `read_classes` reads."""
         text = io.StringIO()

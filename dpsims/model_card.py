@@ -73,6 +73,7 @@ takes a label map of {size} pixels and a noise, and returns an image of that siz
 - It draws procedural scenes of {size} pixels and nothing else. It has never seen a photograph: label maps of ADE20K,
   COCO-Stuff or Cityscapes mean nothing to it.
 - It is not one of the paper's models and its figures are on a scale of their own: they say nothing about the paper's.
+- What is visibly wrong with its images: [README](../../../README.md#what-is-visibly-wrong).
 - Classes: {", ".join(space.names[1:])}.
 
 ```python
@@ -84,7 +85,7 @@ images = load_generator("data/checkpoints/{name}")(labels, seed=0)  # (B,H,W) id
 
 def _training(config: Config, facts: dict[str, Any]) -> str:
     ran = f"\nThe command that ran, as recorded: `{facts['command']}`\n" if facts.get("command") else ""
-    notes = f"\nNote: {facts['notes']}.\n" if facts.get("notes") else ""
+    notes = f"\nNote: {facts['notes'].rstrip('.')}.\n" if facts.get("notes") else ""
     rows = {
         "steps": f"{facts['step']:,} of {config.train.batch_size} images",
         "seed": facts["seed"],
@@ -173,32 +174,22 @@ checked against it, *default* is this project's own. Settings that are not the l
 
 def _figures(evaluation: dict[str, Any]) -> str:
     row, references, protocol = evaluation["generator"], evaluation["references"] or {}, evaluation["protocol"]
-    beside = ("real", "redrawn", "blur_3x3", "class_mood_mean")
+    judged = report.JUDGED_BY <= references.keys()
+    few = {name: references[name] for name in ("real", "redrawn", "blur_3x3", "class_mood_mean") if name in references}
     parts = [
         f"## Figures\nMeasured on {protocol['maps']} held-out label maps by `dpsims evaluate`; the README says how to "
         "make them again and how to read them.",
-        report.markdown(report.cells({"**this model**": row} | {n: references[n] for n in beside if n in references})),
+        report.beside("this model", row, few),
     ]
-    if report.JUDGED_BY <= references.keys():
+    if judged:
         parts.append("\n".join(f"- {sentence}" for sentence in report.verdict(row, references)))
     if row.get("mood_shares"):
-        shares = ", ".join(f"{mood} {share:.1%}" for mood, share in row["mood_shares"].items())
-        parts.append(f"Share of each mood in its images: {shares}.")
-    if report.JUDGED_BY <= references.keys():
-        parts.append(gate_table(row, references))
+        parts.append(f"Share of each mood in its images: {report.mood_shares(row)}.")
+    if judged:
+        parts.append(report.gate_table(row, references))
         if worst := report.weakest_classes(row, references):
             parts.append(f"Furthest behind real images: {worst}.")
     return "\n\n".join(parts)
-
-
-def gate_table(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
-    """What this project asks of a shipped model, and what it found, as a Markdown table under one sentence."""
-    found = report.gates(row, references)
-    words = {True: "met", False: "**missed**", None: "open"}
-    lines = [f"| {gate.asked} | {gate.found} | {words[gate.met]} |" for gate in found]
-    met = sum(gate.met is True for gate in found)
-    said = f"Of {len(found)} things that this project asks of a model that it ships, {met} are met:"
-    return "\n".join([said, "", "| asked | found | |", "|---|---|---|", *lines])
 
 
 def _files(folder: Path, config: Config) -> str:

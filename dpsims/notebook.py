@@ -20,6 +20,7 @@ from PIL import Image
 from dpsims import __version__, checkpoint
 from dpsims.errors import InputError
 from dpsims.files import write_json
+from dpsims.palette import with_palette
 from dpsims.paths import ROOT
 
 
@@ -38,11 +39,10 @@ def output_folder(out: str, name: str) -> Path:
 
 
 def palette_png(figure: Figure) -> bytes:
-    """A figure as a PNG of 256 colours of its own: a quarter of the bytes, and no artefacts at edges or in text."""
+    """A figure as a PNG of 256 colours, those of classes exact; see `dpsims.palette`."""
     image = Image.open(io.BytesIO(print_figure(figure, "png", bbox_inches="tight", facecolor="white")))
-    packed = image.convert("RGB").quantize(256, kmeans=4, dither=Image.Dither.NONE)
     file = io.BytesIO()
-    packed.save(file, format="PNG", optimize=True)
+    with_palette(image).save(file, format="PNG", optimize=True)
     return file.getvalue()
 
 

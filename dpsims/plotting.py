@@ -1,52 +1,20 @@
 """Every figure of the notebooks: plain functions that take arrays and return a matplotlib Figure.
 
 Images are shown pixel by pixel, enlarged by a whole number, so that a reader sees what was drawn and not what was
-interpolated. Colours of classes are those of their label space; all others are Okabe and Ito's, which the colour-blind
-can tell apart.
+interpolated. Colours of classes are those of their label space.
 
 N images a row, H and W height and width, K classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogFormatter
 
 from dpsims.labels import LabelSpace
-
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8a8f98"
-CYCLE = (BLUE, ORANGE, GREEN, PINK, "#E69F00", "#56B4E9")
-DPI = 100
-STYLE = {
-    "figure.dpi": DPI,
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#555",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e6ea",
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-}
-
-
-def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draws in the house style and leaves the reader's own settings alone."""
-
-    @wraps(draw)
-    def styled(*args: Any, **options: Any) -> Figure:
-        with plt.rc_context(STYLE):
-            return draw(*args, **options)
-
-    return styled
+from dpsims.plotting_style import CYCLE, DPI, GREY, ORANGE, plain_log_ticks, sentence, styled
 
 
 @styled
@@ -61,7 +29,8 @@ def image_grid(
     """Rows of images, named at the left, columns named above.
 
     Args:
-        rows: name of a row -> (N, H, W, 3) uint8; rows may be of different length. A name may have line breaks.
+        rows: name of a row -> (N, H, W, 3) uint8; rows may be of different length. A name may have line breaks; spaces
+            at its ends, by which two rows may have one name, are not drawn.
         columns: names above the columns, at most N.
         scale: every pixel becomes a square of so many.
         legend: put the names and colours of these classes below.
@@ -70,7 +39,8 @@ def image_grid(
     gap, ink = 4, "#222"
     height, width = (scale * s for s in next(iter(rows.values())).shape[1:3])
     count = max(len(images) for images in rows.values())
-    text = 12 + 7 * max(len(line) for name in rows for line in name.split("\n"))  # pixels left of the rows
+    names = [name.strip() for name in rows]
+    text = 12 + 7 * max(len(line) for name in names for line in name.split("\n"))  # pixels left of the rows
     above = (22 if columns else 0) + (24 if title else 0)
     entries = 6 if count * (width + gap) > 500 else 4
     below = 24 * -(-legend.num_classes // entries) if legend else 0
@@ -85,12 +55,12 @@ def image_grid(
     axes = figure.add_axes(place)
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
     axes.axis("off")
-    for r, name in enumerate(rows):
+    for r, name in enumerate(names):
         axes.text(-8, r * (height + gap) + height / 2, name, ha="right", va="center", fontsize=9, color=ink)
     for c, name in enumerate(columns):
         axes.text(c * (width + gap) + width / 2, -6, name, ha="center", va="bottom", fontsize=9, color=ink)
     if title:
-        figure.text(0.0, 1.0, title, ha="left", va="top", fontsize=11, color=ink)
+        figure.text(0.0, 1.0, sentence(title), ha="left", va="top", fontsize=11, color=ink)
     if legend:
         _class_legend(figure, legend, entries)
     return figure
@@ -103,7 +73,7 @@ def _class_legend(figure: Figure, space: LabelSpace, columns: int) -> None:
         for name, colour in zip(space.names[1:], space.colours[1:], strict=True)
     ]
     figure.legend(
-        handles=handles, loc="lower center", ncols=columns, fontsize=9, frameon=False, borderaxespad=0,
+        handles=handles, loc="lower center", ncols=columns, borderaxespad=0,
         handlelength=1.2, columnspacing=1.2, labelspacing=0.3,
     )  # fmt: skip
 
@@ -124,7 +94,7 @@ def class_frequencies(frequency: np.ndarray, space: LabelSpace) -> Figure:
     axes.barh(names, percent, color=colours, edgecolor="#888", linewidth=0.6)
     for y, value in enumerate(percent):
         axes.text(value * 1.06, y, f"{value:.2g} %" if value else "absent", va="center", fontsize=9)
-    axes.set(xscale="log", xlabel="share of all pixels, %", title="Class frequencies")
+    axes.set(xscale="log", xlabel="share of all pixels, %", ylabel="class", title="Class frequencies")
     axes.set_xlim(0.5 * percent[percent > 0].min(), 2 * percent.max())
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(axis="y", visible=False)
@@ -133,7 +103,13 @@ def class_frequencies(frequency: np.ndarray, space: LabelSpace) -> Figure:
 
 @styled
 def paired_bars(
-    names: Sequence[str], values: Mapping[str, Sequence[float]], ylabel: str, title: str = "", digits: int | None = None
+    names: Sequence[str],
+    values: Mapping[str, Sequence[float]],
+    ylabel: str,
+    title: str = "",
+    digits: int | None = None,
+    xlabel: str = "",
+    line: tuple[str, float] | None = None,
 ) -> Figure:
     """Groups of bars: one group a name, one bar a series.
 
@@ -143,21 +119,26 @@ def paired_bars(
         ylabel: with the unit.
         title: of the figure.
         digits: write each bar's value above it, with so many decimals.
+        xlabel: what the groups are.
+        line: name and height of a line across.
     """
-    figure, axes = plt.subplots(figsize=(max(5.5, 0.68 * len(names)), 3.3))
+    figure, axes = plt.subplots(figsize=(max(5.5, 0.68 * len(names)), 3.6))
+    if line:
+        axes.axhline(line[1], color="#222", ls="--", lw=1.2, label=line[0])
     width = 0.8 / len(values)
     for s, (series, numbers) in enumerate(values.items()):
         x = np.arange(len(names)) + (s - (len(values) - 1) / 2) * width
         bars = axes.bar(x, numbers, width * 0.92, label=series, color=CYCLE[s])
         if digits is not None:
-            axes.bar_label(bars, fmt=f"%.{digits}f", fontsize=8, padding=2)
+            paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}  # a line across leaves the numbers free
+            axes.bar_label(bars, fmt=f"%.{digits}f", fontsize=8, padding=2, bbox=paper if line else None)
     axes.set_xticks(
         range(len(names)), names, rotation=30 if len(names) > 6 else 0, ha="right" if len(names) > 6 else "center"
     )
-    axes.set(ylabel=ylabel, title=title)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.grid(axis="x", visible=False)
     axes.margins(x=0.02, y=0.12)
-    figure.legend(loc="outside lower center", ncols=len(values), fontsize=9, frameon=False)
+    figure.legend(loc="outside lower center", ncols=len(values) + bool(line))
     return figure
 
 
@@ -175,31 +156,40 @@ def class_weight_kinds(weights: Mapping[str, np.ndarray], space: LabelSpace) -> 
     for (kind, alpha), colour, marker in zip(weights.items(), CYCLE, "osD^vP", strict=False):
         axes.plot([space.names[i + 1] for i in order], np.asarray(alpha)[1:][order], marker=marker, ms=5, color=colour,
                   label=kind)  # fmt: skip
-    axes.set(yscale="log", ylabel="weight of a pixel, $\\alpha_c$", title="Class weights, rarest class at the right")
+    axes.set(yscale="log", xlabel="class", ylabel="weight of a pixel, $\\alpha_c$ (mean 1)")
+    axes.set_title("Class weights, rarest class at the right")
+    plain_log_ticks(axes)
     axes.tick_params(axis="x", rotation=30)
-    axes.legend(title="kind", fontsize=9)
+    figure.legend(title="kind", loc="outside right center")
     return figure
 
 
 @styled
-def distance_matrix(names: Sequence[str], distances: np.ndarray, title: str) -> Figure:
-    """Distances between all pairs as a map, each with its number.
+def distance_matrix(
+    names: Sequence[str], distances: np.ndarray, title: str, axis: str, unit: str, digits: int = 2
+) -> Figure:
+    """Distances, or another relation, between all pairs as a map, each with its number.
 
     Args:
         names: of the rows, which are those of the columns too.
         distances: (M, M).
-        title: what is measured, with its unit.
+        title: of the figure.
+        axis: what the rows and the columns are.
+        unit: what is measured, with its unit.
+        digits: decimals of the numbers.
     """
-    figure, axes = plt.subplots(figsize=(5.4, 4.2))
+    figure, axes = plt.subplots(figsize=(2.6 + 0.5 * len(names), 1.7 + 0.45 * len(names)))
     shown = axes.imshow(distances, cmap="Blues", vmin=0)
     for (row, column), value in np.ndenumerate(distances):
         dark = value > 0.6 * np.max(distances)
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color="white" if dark else "#222")
+        axes.text(
+            column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=9, color="white" if dark else "#222"
+        )
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
-    axes.set_title(title)
+    axes.set(title=title, xlabel=axis, ylabel=axis)
     axes.grid(visible=False)
-    figure.colorbar(shown, shrink=0.8, label="distance")
+    figure.colorbar(shown, shrink=0.8, label=unit)
     return figure
 
 
@@ -212,7 +202,7 @@ def channel_scales(raw: Sequence[np.ndarray], conditioned: Sequence[np.ndarray],
         strides: of the levels.
     """
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
-    for panel, levels, title in zip(axes, (raw, conditioned), ("raw features", "conditioned features"), strict=True):
+    for panel, levels, title in zip(axes, (raw, conditioned), ("Raw features", "Conditioned features"), strict=True):
         for scales, stride, colour in zip(levels, strides, CYCLE, strict=False):
             scales = np.sort(np.asarray(scales))[::-1]
             rank = np.linspace(0, 100, len(scales))
@@ -221,7 +211,7 @@ def channel_scales(raw: Sequence[np.ndarray], conditioned: Sequence[np.ndarray],
         panel.yaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_minor_formatter("")
     axes[0].set(ylabel="standard deviation / median", ylim=(0.03, 5))
-    axes[1].legend(fontsize=9)
+    axes[1].legend(loc="lower left")
     return figure
 
 
@@ -238,10 +228,10 @@ def focal_curves(gammas: Sequence[float], point: tuple[float, float], loss: obje
     p = np.linspace(0.01, 1, 200)
     for gamma, colour in zip(gammas, CYCLE, strict=False):
         axes.plot(p, loss(p, gamma), color=colour, label=f"$\\gamma$ = {gamma:g}")
-    axes.plot(*point, "o", color="#222", ms=8, label="the pixel above")
+    axes.plot(*point, "o", color="#222", ms=8, label="the pixel worked by hand")
     axes.set(xlabel="probability that D gives the target, $p_t$", ylabel="loss of the pixel", ylim=(0, 3.5),
              title="Focusing: pixels that are right weigh little")  # fmt: skip
-    axes.legend(fontsize=9)
+    axes.legend(loc="upper right")
     return figure
 
 
@@ -253,30 +243,33 @@ def training_curves(metrics: Mapping[str, Sequence[float]]) -> Figure:
         metrics: columns of metrics.csv, from `dpsims.run_folder.read_metrics`; NaN where a term was not measured.
     """
     panels = (
-        ("losses of the discriminator", {"loss_d_real": "real pixels", "loss_d_fake": "generated pixels"}),
-        ("terms of the generator's loss, weighted",
+        ("Losses of the discriminator", "loss",
+         {"loss_d_real": "real pixels", "loss_d_fake": "generated pixels"}),
+        ("Terms of the generator's loss, weighted", "loss",
          {"loss_g_pixel": "pixel", "loss_g_contrastive": "contrastive", "loss_g_diversity": "diversity"}),
-        ("who is ahead", {"fakes_found": "share of fakes found", "sigma": "feature noise $\\sigma_t$"}),
-        ("gradient norm of each term in G", {"grad_pixel": "pixel", "grad_contrastive": "contrastive",
-                                             "grad_diversity": "diversity"}),
+        ("Who is ahead", "share, standard deviation",
+         {"fakes_found": "share of fakes found", "sigma": "feature noise $\\sigma_t$"}),
+        ("Gradient of each term in G", "L2 norm",
+         {"grad_pixel": "pixel", "grad_contrastive": "contrastive", "grad_diversity": "diversity"}),
     )  # fmt: skip
-    figure, axes = plt.subplots(2, 2, figsize=(8.5, 5.4), sharex=True)
+    figure, axes = plt.subplots(2, 2, figsize=(8.5, 6), sharex=True)
     steps = np.asarray(metrics["step"])
-    for panel, (title, series) in zip(axes.flat, panels, strict=True):
+    for panel, (title, unit, series) in zip(axes.flat, panels, strict=True):
         for (column, name), colour in zip(series.items(), CYCLE, strict=False):
             values = np.asarray(metrics[column])
             seen = np.isfinite(values)
             if seen.any():
                 marker = "o" if seen.sum() < 30 else None
                 panel.plot(steps[seen], values[seen], color=colour, marker=marker, ms=3.5, lw=1.4, label=name)
-        panel.set(title=title)
-        if title.startswith("gradient"):
+        panel.set_title(title, pad=24)
+        panel.set_ylabel(unit)
+        if unit == "L2 norm":
             panel.set_yscale("log", nonpositive="mask")
-            panel.yaxis.set_major_formatter(LogFormatter())
-            panel.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+            plain_log_ticks(panel)
         else:
             panel.set_ylim(bottom=0)
-        panel.legend(fontsize=9, loc="best")
+        # between title and panel, where no line can be
+        panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series), borderaxespad=0.2, borderpad=0)
     for panel in axes[1]:
         panel.set_xlabel("step")
         panel.xaxis.get_major_locator().set_params(integer=True)
@@ -292,13 +285,13 @@ def reference_lines(
     Args:
         rows: name of a row -> {measure: value}.
         highlighted: rows that are generators; the others are references.
-        measures: key of a measure -> title of its panel, with the better direction.
+        measures: key of a measure -> label of its axis, with the better direction.
     """
     names = list(rows)
     figure, (axes,) = plt.subplots(
         1, len(measures), squeeze=False, figsize=(3.1 * len(measures) + 1.2, 0.32 * len(names) + 1.1), sharey=True
     )
-    for panel, (measure, title) in zip(axes, measures.items(), strict=True):
+    for panel, (measure, label) in zip(axes, measures.items(), strict=True):
         for y, name in enumerate(names):
             value = rows[name][measure]
             if value is None or not np.isfinite(value):
@@ -307,18 +300,19 @@ def reference_lines(
             panel.plot([0, value], [y, y], color=ORANGE if ours else "#c3c7ce", lw=2.4)
             panel.plot(value, y, "o", ms=7, color=ORANGE if ours else GREY)
             panel.annotate(
-                f"{value:.0f}" if value >= 10 else f"{value:.2g}",
+                f"{value:.0f}" if value >= 10 else f"{value:#.2g}",
                 (value, y),
                 (7, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=9,
             )
-        panel.set(title=title, xlim=(0, None))
-        panel.margins(x=0.22)
+        panel.margins(x=0.22)  # for the numbers
+        panel.set(xlabel=label, xlim=(0, None))
         panel.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(names)), names)
-    axes[0].invert_yaxis()
+    axes[0].set_ylabel("images")
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
     for tick, name in zip(axes[0].get_yticklabels(), names, strict=True):
         tick.set_fontweight("bold" if name in highlighted else "normal")
     return figure

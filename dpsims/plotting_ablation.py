@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from dpsims.ablation_statistics import CLOCKS, MEASURES, curve, spread
-from dpsims.plotting import CYCLE, styled
+from dpsims.plotting_style import CYCLE, sentence, styled
 
 MARKERS = "osD^vP"
 BETTER = {-1: "lower is better", 0: "", 1: "higher is better"}
@@ -37,7 +37,7 @@ def eigenvalue_spectra(
     )  # fmt: skip
     for r, (row, (network, stages)) in enumerate(zip(axes, spectra.items(), strict=True)):
         for level, (panel, stride) in enumerate(zip(row, strides, strict=True)):
-            panel.axhline(1, color="#777", lw=0.8, ls=":")
+            panel.axhline(1, color="#777", lw=0.8, ls=":", label="all channels alike and independent")
             for (stage, levels), colour in zip(stages.items(), CYCLE, strict=False):
                 values = np.asarray(levels[level], dtype=float)
                 values = values * len(values)
@@ -45,13 +45,13 @@ def eigenvalue_spectra(
                 panel.plot(rank, np.where(values < floor, np.nan, values), color=colour, lw=1.6, label=stage)
             panel.set_yscale("log")
             panel.yaxis.set_minor_formatter("")
-            panel.set_title("" if r else f"stride {stride}, {len(values)} channels", fontsize=10)
+            panel.set_title("" if r else f"Stride {stride}, {len(values)} channels", fontsize=10)
         row[0].set_ylabel(f"{network}\neigenvalue / mean")
     axes[0, 0].set_ylim(bottom=floor)  # of all panels
     for panel in axes[-1]:
-        panel.set_xlabel("rank, %")
+        panel.set_xlabel("rank of the eigenvalue, %")
     handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=9, frameon=False)
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
     return figure
 
 
@@ -69,12 +69,12 @@ def correlation_grid(matrices: Mapping[str, Mapping[str, np.ndarray]]) -> Figure
     for r, (row, (network, stages)) in enumerate(zip(axes, matrices.items(), strict=True)):
         for panel, (stage, matrix) in zip(row, stages.items(), strict=True):
             shown = panel.imshow(np.abs(matrix), vmin=0, vmax=1, cmap="magma_r", interpolation="nearest")
-            panel.set(title="" if r else stage, xticks=[], yticks=[])
+            panel.set(title="" if r else sentence(stage), xticks=[], yticks=[])
             panel.grid(visible=False)
         row[0].set_ylabel(f"{network}\nchannel".lstrip())
     for panel in axes[-1]:
         panel.set_xlabel("channel")
-    figure.colorbar(shown, ax=axes.ravel().tolist(), label="|correlation|", shrink=0.7)
+    figure.colorbar(shown, ax=axes.ravel().tolist(), label="|correlation| of two channels", shrink=0.7)
     return figure
 
 
@@ -155,7 +155,7 @@ def seed_pairs(
             panel.plot([i] * len(dots), dots, ls="", marker=marker, ms=6, color=colour, zorder=3)
             mean = spread(dots).mean
             panel.plot([i - 0.22, i + 0.22], [mean, mean], color=colour, lw=2, zorder=2)
-        panel.set_title(name + (f"\n{BETTER[sign]}" if sign else "\n"), fontsize=10)
+        panel.set(xlabel="arm of the study", ylabel=f"{name} ({BETTER[sign]})" if sign else name)
         panel.set(xticks=[], xlim=(-0.5, len(arms) - 0.5))
         shown = [v for by_seed in by_arm.values() for v in by_seed.values() if v == v]
         top = max([*shown, (targets or {}).get(measure, 0.0)])
@@ -169,4 +169,4 @@ def _arm_legend(figure: Figure, results: Mapping[str, Any]) -> None:
         Line2D([], [], color=colour, marker=marker, ms=5, label=about["name"])
         for about, colour, marker in zip(results["arms"].values(), CYCLE, MARKERS, strict=False)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))

@@ -2,8 +2,9 @@
 
 ``python -m dpsims.readme`` draws the figures in data/results where the weights are no longer those that they were made
 from, and writes the model cards, data/checkpoints/*/README.md, and the marked blocks of README.md. It reads
-data/checkpoints/*/{config,provenance,evaluation}.json and data/results/bench.json. ``--check`` only tells what is out
-of date; ``--redraw`` draws the figures anew in any case. Only drawing needs torch.
+data/checkpoints/*/{config,provenance,evaluation}.json, data/results/bench.json and data/results/faults.md, which a
+person writes after looking at the figures; where the weights have changed since, the README says so. ``--check`` only
+tells what is out of date; ``--redraw`` draws the figures anew in any case. Only drawing needs torch.
 """
 
 import argparse
@@ -19,37 +20,42 @@ from dpsims import config as configuration
 from dpsims.errors import InputError
 from dpsims.evaluation import report
 from dpsims.files import read_json, sha256, write_text
-from dpsims.model_card import card, duration, gate_table
+from dpsims.model_card import card, duration
 from dpsims.paths import CHECKPOINTS, DATA, EVALUATORS, ROOT
 
 SHOWN = "scenes-64"  # the checkpoint of the figures
 FIGURES = ("hero.png", "gallery.png")
+AGAIN = "To be checked again: this was written about earlier weights."
 
 
 def evaluation_table(name: str, evaluation: dict[str, Any], provenance: dict[str, Any]) -> str:
     """One checkpoint's figures as a Markdown table, beside its reference rows."""
     protocol, generated = evaluation["protocol"], evaluation["generator"]
     references = evaluation["references"] or {}
-    lines = [
+    judged = report.JUDGED_BY <= references.keys()
+    parts = [
         f"`{name}`: {provenance['step']:,} steps, seed {provenance['seed']}, {duration(provenance['seconds'])} on "
         f"{provenance['hardware']} ([model card](data/checkpoints/{name}/README.md)). Measured on {protocol['maps']} "
         f"held-out label maps of {protocol['height']} x {protocol['width']} pixels. The distance is a Fréchet distance "
-        "in the shipped evaluation network, lower is better: read it against the rows beside it, not against distances "
-        "of other projects. One training, one seed: its spread was not measured.",
-        "",
+        "in features of the shipped evaluation network: read it against the rows beside it, not against distances of "
+        "other projects. One training, one seed: its spread was not measured."
     ]
-    if report.JUDGED_BY <= references.keys():
-        lines += [*(f"- {sentence}" for sentence in report.verdict(generated, references)), ""]
+    if judged:
+        sentences = report.verdict(generated, references)
         if worst := report.weakest_classes(generated, references):
-            lines[-1:] = [f"- **Furthest behind** real images: {worst}.", ""]
-    lines.append(report.markdown(report.cells({f"**{name}**": generated, **references})))
+            sentences.append(f"**Furthest behind** real images: {worst}.")
+        parts.append("\n".join(f"- {sentence}" for sentence in sentences))
+    parts += [
+        "[Notebook 4](notebooks/04_evaluation.ipynb) says what each row and each column means.",
+        report.beside(name, generated, references),
+    ]
     if "frechet_interval" in generated:
-        lines += ["", _reading(evaluation)]
-    if shares := generated["mood_shares"]:
-        lines += ["", "Share of each mood in its images: " + ", ".join(f"{m} {s:.0%}" for m, s in shares.items()) + "."]
-    if report.JUDGED_BY <= references.keys():
-        lines += ["", gate_table(generated, references)]
-    return "\n".join(lines)
+        parts.append(_reading(evaluation))
+    if generated["mood_shares"]:
+        parts.append(f"Share of each mood in its images: {report.mood_shares(generated)}.")
+    if judged:
+        parts.append(report.gate_table(generated, references))
+    return "\n\n".join(parts)
 
 
 def regeneration(name: str, evaluation: dict[str, Any]) -> str:
@@ -67,9 +73,11 @@ python -m dpsims.readme    # this text, the figures, the model card
 
 def _reading(evaluation: dict[str, Any]) -> str:
     """How to read the columns that results of format 1 lack."""
-    level, judge = evaluation["protocol"]["intervals"]["level"], evaluation["evaluator"]
-    ratio = evaluation["generator"].get("diversity_ratio")
-    known = "" if ratio is None else f" Its diversity is {ratio:.2f} times that of the known distribution (*redrawn*)."
+    level, judge, maps = (
+        evaluation["protocol"]["intervals"]["level"],
+        evaluation["evaluator"],
+        evaluation["protocol"]["maps"],
+    )
     balanced = named = ""
     if judge["mood_accuracy"] is not None:
         balanced = (
@@ -77,11 +85,23 @@ def _reading(evaluation: dict[str, Any]) -> str:
         )
         named = f" and names {judge['mood_accuracy']:.1%} of the moods rightly"
     return (
+        "Distances: lower is better; mIoU: higher; the last two: as the perfect sampler has them (–: one image a map). "
         f"In brackets: the interval of {level:.0%} over label maps, not over trainings. The texture distance is taken "
         f"in features that know nothing of scenes; the training shares with them {evaluation['texture_shares']}. "
-        f"{balanced}The evaluation network itself reaches mIoU {judge['miou']:.3f}{named} on {judge['images']} real "
-        f"images.{known}"
+        f"{balanced}The mIoU of *real images* is that of the evaluation network on the real images of these {maps} "
+        f"maps. On the {judge['images']} of another seed that its own training held out, it has {judge['miou']:.3f}"
+        f"{named}."
     )
+
+
+COSTS = {  # figures of `dpsims bench` in words
+    "training_step_ms": "training step, 8 images of 64 pixels",
+    "image_64_ms": "drawing an image of 64 pixels",
+    "read_batch_ms": "reading 8 training images",
+    "draw_16_scenes_64_ms": "making 16 scenes of 64 pixels",
+    "draw_16_scenes_128_ms": "making 16 scenes of 128 pixels",
+    "peak_memory_mib": "peak memory of all this",
+}
 
 
 def bench_table(bench: dict[str, Any]) -> str:
@@ -95,11 +115,12 @@ def bench_table(bench: dict[str, Any]) -> str:
     ]
     for name, value in bench["figures"].items():
         if isinstance(value, dict):
-            unit = "ms"
-            label = name.removesuffix("_ms").replace("_", " ")
-            lines.append(f"| {label} | {value['median']:.0f} {unit} | {value['least']:.0f} to {value['most']:.0f} |")
+            median, least, most = (
+                f"{value[key]:.{0 if value[key] >= 10 else 1}f}" for key in ("median", "least", "most")
+            )
+            lines.append(f"| {COSTS.get(name, name)} | {median} ms | {least} to {most} ms |")
         else:
-            lines.append(f"| {name.removesuffix('_mib').replace('_', ' ')} | {value} MiB | |")
+            lines.append(f"| {COSTS.get(name, name)} | {value} MiB | |")
     return "\n".join(lines)
 
 
@@ -153,10 +174,10 @@ def hero() -> str:
     alt = f"{facts['maps']} label maps, their real images, and images of {name} for them: {seeds}"
     return f"""![{alt}](data/results/hero.png)
 
-*Label maps that were held out from training, the real image of each, and what the shipped `{name}` draws for them,
-one noise a row: {seeds}.
-The maps are the first held-out ones of each layout; of {candidates} seeds, these are those of whose mood the evaluation
-network is surest.*"""
+*First row: label maps that were held out from training. Second row: their real images. Below: what the shipped
+`{name}` draws for them, one noise a row: {seeds}.
+The maps are the first held-out ones of each layout. Of {candidates} seeds, these are the ones whose mood the evaluation
+network is surest of.*"""
 
 
 def gallery() -> str:
@@ -170,16 +191,39 @@ def gallery() -> str:
     alt = f"One label map in its six real moods, in the moods that {name} draws ({drawn}), and on a walk between two"
     return f"""![{alt}](data/results/gallery.png)
 
-*One held-out map. Above: its six real renderings; the mood is not in the map. Middle: the same map drawn by `{name}`,
-for each mood the surest of {candidates} seeds.{lack}
-Below: a walk between two noises, {_seeds(facts["walk"])}, on the great circle.*"""
+*One label map: the first held-out one with a lake, the layout of most classes. First row: the map, and its six real
+images, one a mood; the map does not say which. Second row: `{name}` draws it, for each mood with that of {candidates}
+seeds whose mood the evaluation network is surest of.{lack} Third row: `{name}` draws it with noises on the way from
+one seed to another, {" to ".join(_seed(*end) for end in facts["walk"].items())}, along the great circle;
+s is the share of the way.*"""
+
+
+def _seed(mood: str, seed: int) -> str:
+    return f"seed {seed} ({mood})"
 
 
 def _seeds(seeds: dict[str, int]) -> str:
-    return ", ".join(f"seed {seed} ({mood})" for mood, seed in seeds.items())
+    return ", ".join(_seed(mood, seed) for mood, seed in seeds.items())
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"hero": hero, "results": results, "gallery": gallery}
+def faults() -> str:
+    """What a person saw to be wrong in the figures, with a warning where the weights have changed since."""
+    first, _, words = _faults().partition("\n")
+    warning = f"*{AGAIN}*\n\n" if first and not _seen(first) else ""
+    return f"{warning}{words.strip()}"
+
+
+def _faults() -> str:
+    """Written by hand; its first line names the weights that were looked at. "" where nobody wrote anything."""
+    file = DATA / "results" / "faults.md"
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+def _seen(line: str) -> bool:
+    return f"generator {made_of()['generator'][:12]}" in line
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"hero": hero, "results": results, "gallery": gallery, "faults": faults}
 
 
 def marks(block: str) -> tuple[str, str]:
@@ -236,8 +280,13 @@ def main(arguments: list[str], readme: Path = ROOT / "README.md") -> int:
     try:
         if not given.check:
             write(readme, given.redraw)
-            return 0
         old = stale(readme)
+        if AGAIN in faults():
+            print(
+                f"dpsims: data/results/faults.md: look at {' and '.join(FIGURES)}, mend it, and write "
+                f"'generator {made_of()['generator'][:12]}' into its first line",
+                file=sys.stderr,
+            )
     except (InputError, OSError) as error:
         print(f"dpsims: {error}", file=sys.stderr)
         return 2

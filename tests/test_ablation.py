@@ -85,7 +85,7 @@ def test_the_arms_differ_in_the_encoder_alone(data, done):
     assert encoder == {"pretrained": ("true", True), "scratch": ("false", False), "scratch_raw": ("false", False),
                        "random": ("false", True)}  # fmt: skip
     assert configs["scratch_raw"].discriminator.decorrelation == "none"
-    pictures = [sample_images(done[0], arm, 3, 64) for arm in ("pretrained", "scratch")]
+    pictures = [sample_images(done[0], arm, 3, (64, 64)) for arm in ("pretrained", "scratch")]
     assert pictures[0].shape == (5, 8, 64, 64, 3)
     assert (pictures[0][:2] == pictures[1][:2]).all() and (pictures[0][2:] != pictures[1][2:]).any(), "one set of maps"
 
@@ -194,9 +194,9 @@ def test_command_line(tmp_path, monkeypatch, capsys, data):
 
 
 def test_sample_sheets(done, tmp_path):
-    assert sample_images(tmp_path, "pretrained", 3, 64) is None
+    assert sample_images(tmp_path, "pretrained", 3, (64, 64)) is None
     with pytest.raises(InputError, match="no sheet of images of 60 x 60"):
-        sample_images(done[0], "pretrained", 3, 60)
+        sample_images(done[0], "pretrained", 3, (60, 60))
 
 
 def test_foreign_results_are_refused(tmp_path):
@@ -335,7 +335,7 @@ def test_figures_show_every_run():
         spectrum = {name: {"raw": [np.array([0.75, 0.25])] * 2} for name in ("a", "b")}
         figure = plotting_ablation.eigenvalue_spectra(spectrum, [4, 8])
         assert figure.axes[0].get_lines()[1].get_ydata().tolist() == [1.5, 0.5] and len(figure.axes) == 4
-        assert figure.axes[1].get_title(loc="left") == "stride 8, 2 channels" and figure.axes[0].get_ylim()[1] > 1.5
+        assert figure.axes[1].get_title(loc="left") == "Stride 8, 2 channels" and figure.axes[0].get_ylim()[1] > 1.5
         figure = plotting_ablation.correlation_grid({"a": {"raw": np.array([[1, -0.5], [-0.5, 1]])}})
         assert figure.axes[0].images[0].get_array().min() == 0.5
     finally:

@@ -203,7 +203,7 @@ def test_mean_colours_by_hand():
 def test_real_images_are_found_by_seed_where_maps_are_the_same(data):
     maps, images = torch.zeros(2, 64, 64).long(), data.split("val").images
     for seed in (0, 3):
-        found = same_image(data, first=4)(maps, [sample_seed(seed, j, 5) for j in (6, 1)])
+        found = same_image(data)(maps, [sample_seed(seed, j, 5) for j in (10, 5)])
         assert (to_bytes(found).permute(0, 2, 3, 1).numpy() == images[[10, 5]]).all()
 
 
@@ -287,7 +287,6 @@ def test_rows_fall_in_the_order_they_must(rows):
     assert rows["redrawn"]["moods_per_six"] > 2
     assert rows["one_mood"]["mood_shares"]["day"] > 0.8
     assert rows["real"]["miou"] > rows["class_mood_mean"]["miou"]
-    assert rows["real_halves"]["num_images"] == 6
     json.dumps(rows, allow_nan=False)
 
 

@@ -45,7 +45,7 @@ def test_15_every_figure_stands_under_its_name():
         "distance": ("75.0", "60.0"),
         "mIoU": ("0.250", "0.750"),
         "diversity L1": ("0.125", "0.500"),
-        "moods in six draws": ("", "3.00"),
+        "moods in six draws": ("–", "3.00"),
     }
     text = [line.split("|") for line in report.markdown([head, *lines]).splitlines()]
     assert len({len(line) for line in text}) == 1 and [c.strip() for c in text[0][1:-1]] == head

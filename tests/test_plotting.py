@@ -11,9 +11,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from dpsims import plotting, plotting_ablation, plotting_parts
+from dpsims.data import scenes
 from dpsims.labels import label_space
 from dpsims.notebook import cell, environment, output_folder, palette_png, save_metrics, table
+from dpsims.palette import with_palette
 from dpsims.plotting_rows import distance_dots
+from dpsims.plotting_style import DPI
 from dpsims.run_folder import COLUMNS
 
 SPACE = label_space("scenes")
@@ -31,10 +34,16 @@ FIGURES = {
     "image_grid": lambda: plotting.image_grid({"a row": IMAGES, "two\nlines": IMAGES[:2]}, ["x", "y"], title="title"),
     "image_grid_legend": lambda: plotting.image_grid({"a row": IMAGES}, legend=SPACE, scale=4),
     "class_frequencies": lambda: plotting.class_frequencies(np.r_[0.0, RANDOM.random(11)], SPACE),
-    "paired_bars": lambda: plotting.paired_bars(SPACE.names[1:], {"a": RANDOM.random(12), "b": [np.nan] * 12}, "IoU"),
-    "paired_bars_digits": lambda: plotting.paired_bars(["x", "y"], {"a": [1, 2]}, "share, %", digits=0),
+    "paired_bars": lambda: plotting.paired_bars(
+        SPACE.names[1:], {"a": RANDOM.random(12), "b": [np.nan] * 12}, "IoU", xlabel="class"
+    ),
+    "paired_bars_digits": lambda: plotting.paired_bars(
+        ["x", "y"], {"a": [1, 2]}, "share, %", digits=0, xlabel="kind", line=("fair", 1)
+    ),
     "class_weight_kinds": lambda: plotting.class_weight_kinds({"sqrt": RANDOM.random(13) + 0.1}, SPACE),
-    "distance_matrix": lambda: plotting.distance_matrix(["a", "b"], np.array([[0.0, 1.0], [1.0, 0.0]]), "L1"),
+    "distance_matrix": lambda: plotting.distance_matrix(
+        ["a", "b"], np.array([[0.0, 1.0], [1.0, 0.0]]), "How far", "mood", "L1 distance"
+    ),
     "channel_scales": lambda: plotting.channel_scales([RANDOM.random(8)] * 2, [RANDOM.random(8)] * 2, [4, 8]),
     "correlation_grid": lambda: plotting_ablation.correlation_grid({"": {"raw": np.eye(4), "after": np.eye(4)}}),
     "focal_curves": lambda: plotting.focal_curves([0, 2], (0.5, 0.2), lambda p, gamma: -((1 - p) ** gamma) * np.log(p)),
@@ -46,13 +55,13 @@ FIGURES = {
     ),
     "noise_levels": lambda: plotting_parts.noise_levels(np.arange(3.0), np.arange(3.0), {"gap 1": [0.1, 0.2, 0.3]}),
     "patch_similarities": lambda: plotting_parts.patch_similarities(
-        {"same": np.eye(4), "other": np.full((4, 4), 0.25)}
+        {"Same": np.eye(4), "Other": np.full((4, 4), 0.25)}
     ),
     "diversity_hinge": lambda: plotting_parts.diversity_hinge(
         0.2, lambda ratios: np.maximum(0.2 - ratios, 0), {"this": [0.05, 0.3], "that": [0.0]}
     ),
     "mood_walks": lambda: plotting_parts.mood_walks(
-        {"line": WALK, "circle": WALK[::-1]}, ["day", "night", "winter"], "share"
+        {"Line": WALK, "Circle": WALK[::-1]}, ["day", "night", "winter"], "share"
     ),
     "distance_dots": lambda: distance_dots(ROWS, ["generator"], {"frechet": "distance", "miou": "mIoU"}),
 }
@@ -76,9 +85,11 @@ def test_drawn_whole_and_labelled(name):
     inside = figure.get_tightbbox(figure.canvas.get_renderer())
     assert image.size[0] <= 1200 and inside.width * 100 <= image.size[0] + 2
     if not name.startswith("image_grid"):
-        for axes in figure.axes:
-            named = axes.get_xlabel() or axes.get_ylabel() or axes.get_title(loc="left") or axes.get_xticklabels()
-            assert named
+        for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+            ticks = [tick.label1 for tick in axis.get_major_ticks()]
+            assert axis.get_label_text() or not any(t.get_visible() and t.get_text() for t in ticks), "say what it is"
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert all(title[:1] == title[:1].upper() for title in titles), titles
 
 
 def test_every_public_figure_is_tested():
@@ -87,20 +98,53 @@ def test_every_public_figure_is_tested():
     assert public <= set(FIGURES), public - set(FIGURES)
 
 
+def test_row_names_end_at_one_place():
+    figure = plotting.image_grid({"D says": IMAGES, "D says ": IMAGES})
+    assert [text.get_text() for text in figure.axes[0].texts] == ["D says", "D says"]
+
+
 def test_image_grid_shows_every_pixel():
     figure = plotting.image_grid({"a": IMAGES}, scale=3)
     canvas = figure.axes[0].images[0].get_array()
     assert (canvas[:48:3, :48:3] == IMAGES[0]).all() and (canvas[:48:3, 52:100:3] == IMAGES[1]).all()
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=plotting.DPI)
+    figure.savefig(buffer, dpi=DPI)
     shown = np.asarray(Image.open(buffer).convert("RGB"))[:48, -152:]  # one screen pixel for one canvas pixel
     assert np.abs(shown.astype(int) - canvas.astype(int)).max() <= 1
 
 
+def test_stored_label_maps_have_the_colours_of_their_legend():
+    """Also those of a class of nine pixels beside many photographs."""
+    batch = scenes.render(range(12), 64)
+    ids = np.ones((1, 64, 64), np.uint8)
+    ids[0, 20:52] = np.arange(1, 33)[:, None] % 13
+    ids[ids == SPACE.id_of("sun")] = 1
+    ids[0, :3, :3] = SPACE.id_of("sun")
+    rows = {"map": SPACE.colourise(ids), "photographs": batch.images[:6], "more": batch.images[6:]}
+    for legend in (SPACE, None):
+        image = Image.open(io.BytesIO(palette_png(plotting.image_grid(rows, legend=legend)))).convert("RGB")
+        colours, counts = np.unique(np.asarray(image).reshape(-1, 3), axis=0, return_counts=True)
+        found = {tuple(colour): count for colour, count in zip(colours.tolist(), counts.tolist(), strict=True)}
+        assert set(SPACE.colours) <= set(found)
+        assert all(found[SPACE.colours[c]] >= 4 * (ids == c).sum() for c in range(13)), "every pixel, twice as large"
+
+
+def test_palettes_of_any_image():
+    plain = Image.fromarray(np.full((2, 3, 3), (12, 34, 56), np.uint8))
+    assert with_palette(plain).convert("RGB").tobytes() == plain.tobytes()
+    classes = Image.fromarray(SPACE.colourise(np.arange(13, dtype=np.uint8)[None]))
+    assert with_palette(classes).convert("RGB").tobytes() == classes.tobytes()
+    noise = Image.fromarray(RANDOM.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    packed = with_palette(noise)
+    assert packed.mode == "P" and packed.size == (64, 64)
+    change = np.abs(np.asarray(packed.convert("RGB")).astype(int) - np.asarray(noise))
+    assert 0 < change.mean() < 20
+
+
 def test_reference_lines_show_values_and_skip_missing_ones():
     figure = FIGURES["reference_lines"]()
-    assert [t.get_text() for t in figure.axes[0].texts] == ["0", "120", "1.5"]
-    assert [t.get_text() for t in figure.axes[1].texts] == ["0.9", "0.5"]
+    assert [t.get_text() for t in figure.axes[0].texts] == ["0.0", "120", "1.5"]
+    assert [t.get_text() for t in figure.axes[1].texts] == ["0.90", "0.50"]
 
 
 def test_distance_dots_show_intervals_and_what_a_logarithm_lacks():
@@ -129,7 +173,7 @@ def test_attention_maps_share_one_scale_in_which_even_is_white():
     assert [m.get_array().shape for m in maps] == [(4, 4)] * 3 + [(8, 8)] * 3
     assert len({id(m.norm) for m in maps}) == 1 and maps[0].norm(1.0) == 0.5
     assert maps[0].norm.vmin == 0 and maps[0].norm.vmax >= WEIGHTS.max(), "nothing is beyond the scale"
-    assert panels[-1].get_title(loc="left") == "head 3, token 31"
+    assert panels[-1].get_title(loc="left") == "Head 3, token 31"
 
 
 def test_noise_levels_start_at_the_first_step():
@@ -141,7 +185,9 @@ def test_noise_levels_start_at_the_first_step():
 def test_patch_similarities_share_one_scale():
     first, second, bar = FIGURES["patch_similarities"]().axes
     assert first.images[0].get_clim() == second.images[0].get_clim() == (0, 1)
-    assert first.get_title(loc="left") == "same" and bar.get_ylabel()
+    assert first.get_title(loc="left") == "Same" and bar.get_ylabel()
+    assert [panel.lines[0].get_xydata().tolist() for panel in (first, second)] == [[[i, i] for i in range(4)]] * 2
+    assert len(first.figure.legends) == 1, "which says what the rings are"
 
 
 def test_diversity_hinge_has_every_pair_on_the_curve_and_in_sight():
@@ -159,6 +205,8 @@ def test_mood_walks_fill_each_panel_and_name_every_mood():
         assert len(axes.collections) == 3 and axes.get_xlim() == (0, 1)
         assert max(path.vertices[:, 1].max() for c in axes.collections for path in c.get_paths()) == pytest.approx(1)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["winter", "night", "day"]
+    written = [(t.get_text(), *np.round(t.get_position(), 2).tolist()) for t in figure.axes[0].texts]
+    assert written == [("day", 0.0, 0.5), ("winter", 1.0, 0.5)], "the names stand where a mood has the walk to itself"
 
 
 def test_table_and_cells():

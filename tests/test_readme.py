@@ -66,6 +66,15 @@ def test_a_copy_is_up_to_date_and_other_weights_make_its_figures_stale(copy, cap
     assert "out of date: " in (said := capsys.readouterr().err) and "hero.png" in said
 
 
+def test_what_was_seen_in_other_weights_is_marked_to_be_checked_again(copy, capsys):
+    file = copy / "results" / "faults.md"
+    file.write_text(f"<!-- generator {readme.made_of()['generator'][:12]} -->\n- crooked trees\n")
+    assert readme.faults() == "- crooked trees"
+    file.write_text("<!-- generator 0123456789ab -->\n- crooked trees\n")
+    assert readme.main([], copy / "README.md") == 0 and "faults.md: look at hero.png" in capsys.readouterr().err
+    assert f"*{readme.AGAIN}*\n\n- crooked trees" in (copy / "README.md").read_text()
+
+
 @pytest.mark.parametrize("damage", ["missing", "silent", "not a picture"])
 def test_a_figure_that_does_not_say_what_it_is_made_of_is_stale(copy, damage):
     file = copy / "results" / "hero.png"
@@ -100,7 +109,7 @@ def test_a_readme_without_marks_and_a_checkpoint_without_weights_are_bad_input(c
 def test_nothing_shipped_makes_no_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(readme, "CHECKPOINTS", tmp_path)
     monkeypatch.setattr(readme, "DATA", tmp_path)
-    assert readme.results() == readme.hero() == readme.gallery() == ""
+    assert readme.results() == readme.hero() == readme.gallery() == readme.faults() == ""
 
 
 @pytest.mark.parametrize("marks", [[], [0], [1, 0]], ids=["none", "no end", "end first"])
@@ -131,7 +140,7 @@ def test_an_evaluation_without_references_is_enough(copy):
     folder = copy / "checkpoints" / SHIPPED.name
     change(folder / "evaluation.json", references=None)
     for text in (readme.results(), model_card.card(folder)):
-        assert "redrawn |" not in text and "**missed**" not in text
+        assert "`redrawn`" not in text and "**missed**" not in text
     assert f"**{SHIPPED.name}**" in readme.results()
 
 
@@ -262,7 +271,7 @@ def test_gates_are_met_or_missed_by_the_numbers(change, missed, found):
     gates = report.gates(GOOD | change, REFERENCES)
     assert [number for number, gate in enumerate(gates) if not gate.met] == ([] if missed is None else [missed])
     assert gates[missed or 0].found == found
-    table = model_card.gate_table(GOOD | change, REFERENCES)
+    table = report.gate_table(GOOD | change, REFERENCES)
     assert f"{3 if missed is not None else 4} are met" in table and table.count("**missed**") == (missed is not None)
 
 

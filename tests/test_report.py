@@ -31,8 +31,30 @@ def test_a_column_for_every_figure_that_any_row_has():
     ]
     head, ours, other = report.cells({"generated": NEW, **RESULT["references"]})
     assert head[2:4] == ["texture distance", "re-balanced distance"]
-    assert ours[:4] == ["generated", "138.2 [130.0, 145.0]", "99.0", ""]
-    assert other[0] == "one mood" and other[3] == "12.3" and other[-1] == ""
+    assert ours[:4] == ["generated", "138.2 [130.0, 145.0]", "99.0", "–"]
+    assert other[0] == "one_mood" and other[3] == "12.3" and other[-1] == "–"
+
+
+def test_rows_are_named_in_words_nearest_first_without_the_diversity_of_one_image_a_map():
+    references = {
+        "class_mean": {**OLD, "frechet": 200.0, "diversity_l1": 0.0, "moods_per_six": 1.0},
+        "redrawn": {**OLD, "frechet": 5.0},
+        "of_another_time": {**OLD, "frechet": 3.0},
+    }
+    first, second, third = report.beside("mine", OLD, references).splitlines()[2:]
+    assert first.startswith("| perfect sampler") and "`redrawn`" in first and first.endswith("| 0.196 | 3.24 |")
+    assert second.startswith("| **mine** | 138.2")
+    assert "(`class_mean`) | 200.0 | 0.479 | – | – |" in third
+    same = {**OLD, "diversity_l1": 0.0, "moods_per_six": 1.0}
+    assert "| 0.000 | 1.00 |" in report.beside("mine", same, references), "a generator's is no construction"
+
+
+def test_an_order_that_the_intervals_leave_open_is_told():
+    bounds = {"b": (20.0, [14.0, 29.0]), "a": (10.0, [5.0, 15.0]), "c": (40.0, [30.0, 50.0]), "d": (9.0, None)}
+    rows = {name: {"frechet": value, "frechet_interval": interval} for name, (value, interval) in bounds.items()}
+    assert report.unsettled(rows).endswith(": a and b.")
+    del rows["b"]
+    assert "no two neighbours" in report.unsettled(rows)
 
 
 ROWS = {
@@ -47,9 +69,10 @@ GOOD = {"frechet": 50.0, "frechet_texture": 90.0, "frechet_interval": [40.0, 60.
 
 def test_the_verdict_follows_the_figures():
     realism, fidelity, diversity = report.verdict(GOOD, ROWS)
-    assert "by both distances (distance 50 against 100, beyond its interval" in realism and "has 6 and 4" in realism
-    assert "90 % of what" in fidelity and "more than in flat colours" in fidelity
-    assert "1.1 times" in diversity and "no mood is lost" in diversity
+    assert "50.0, 8.3 times that of a perfect sampler (6.0)" in realism and "90.0, 22.5 times (4.0)" in realism
+    assert "by both distances (100.0, beyond the interval of its distance, and 500.0)" in realism
+    assert "90% of what" in fidelity and "(mIoU 0.810 of 0.900), more than in flat colours (0.700)" in fidelity
+    assert "1.10 times" in diversity and "3.96 moods in six draws (fair: 3.99); no mood is lost" in diversity
 
 
 @pytest.mark.parametrize(
@@ -79,14 +102,14 @@ def test_both_layouts_of_a_table():
 def test_readme_shows_new_figures_and_how_to_read_them():
     text = readme.evaluation_table("mine", RESULT, FACTS)
     assert "| **mine** | 138.2 [130.0, 145.0] | 99.0 |" in text
-    for said in ("interval of 90% over label maps", "share", "0.97 times", "mIoU 0.886", "100.0% of the moods"):
+    for said in ("interval of 90% over label maps", "share", "these 500 maps", "has 0.886", "100.0% of the moods"):
         assert said in text
 
 
 def test_readme_still_reads_results_of_format_1():
     old = {"format": 1, "protocol": PROTOCOL, "generator": OLD, "references": {"real": OLD}}
     text = readme.evaluation_table("mine", old, FACTS)
-    assert "| real | 138.2 | 0.479 |" in text and "texture" not in text and "In brackets" not in text
+    assert "| real images (`real`) | 138.2 | 0.479 |" in text and "texture" not in text and "In brackets" not in text
 
 
 @pytest.mark.parametrize("file", sorted(CHECKPOINTS.glob("*/evaluation.json")), ids=lambda file: file.parent.name)

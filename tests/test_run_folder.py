@@ -174,6 +174,8 @@ def test_data_that_do_not_suit_are_found_before_a_folder_is_made(data, tmp_path)
     foreign = shutil.copytree(data, tmp_path / "foreign")
     index = json.loads((foreign / "index.json").read_text())
     index["num_classes"] = 13
+    index["names"].append("moon")
+    index["colours"].append([1, 2, 3])
     for split in index["splits"].values():
         split["class_pixels"].append(0)
     (foreign / "index.json").write_text(json.dumps(index))
@@ -184,7 +186,7 @@ def test_data_that_do_not_suit_are_found_before_a_folder_is_made(data, tmp_path)
     cases = {
         lone: "no split 'val', only train; remove",
         torn: r"val/images\.npy: cannot be read",
-        foreign: "holds 13 classes, scenes has 12",
+        foreign: "holds data.num_classes=13, but the configuration asks for 12",
         marked: r"train/labels\.npy: holds class 200",
     }
     for folder, message in cases.items():

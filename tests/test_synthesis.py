@@ -152,6 +152,20 @@ def test_varying_one_class_and_locking_the_rest(g, labels, tmp_path):
         generate_files(SHIPPED, tmp_path / "a.png", tmp_path / "out", lock=True, progress=False)
 
 
+def test_a_new_noise_in_a_class_changes_most_inside_and_when_locked_nothing_else(g, labels):
+    """For most classes of a map the mean change inside is at least 3 times that outside, where norms carry it."""
+    ids = torch.from_numpy(labels[[1] * 4]).long()
+    before, ratios = g(ids, seed=3), {}
+    for c in ids.unique().tolist():
+        region = class_region(ids, [c])
+        inside = region.bool()
+        change = (g.vary(ids, region, 3, 99) - before).abs().mean(1)
+        ratios[g.space.names[c]] = float(change[inside].mean() / change[~inside].mean())
+        differ = (g.vary(ids, region, 3, 99, lock=True) != before).any(1)
+        assert int(differ[~inside].sum()) == 0 and differ[inside].any(), "bit for bit"
+    assert min(ratios.values()) > 1 and np.median([*ratios.values()]) >= 3, ratios
+
+
 def test_walks_between_two_noises():
     a, b = torch.randn(2, 3, 8, 4, generator=torch.Generator().manual_seed(0)).unbind(0)
     for spherical in (True, False):

@@ -28,8 +28,9 @@ def read_index(path: Path) -> dict[str, Any] | None:
     problem = _problem(index)
     if problem:
         raise InputError(f"{file}: {problem}; {again(path)}")
-    if index["dataset"] == "scenes" and "names" not in index:  # made before indices had them
-        space = label_space("scenes")
+    space = label_space("scenes")
+    if "names" not in index and (index["dataset"], index["num_classes"]) == (space.name, space.num_classes):
+        # made before indices had names
         index |= {"names": list(space.names), "colours": [list(colour) for colour in space.colours]}
     return index
 

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from dpsims.data.folders import Pair
 from dpsims.encodings import Encoding, Palette
 from dpsims.errors import InputError
 from dpsims.labels import VOID
 
-ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned when it is shown; 1 is "not"
+ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned when it is shown
+TURNS = {  # by the values of that tag; 1 and those that nothing should write leave the picture as it is
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 class Converted(NamedTuple):
@@ -39,7 +44,8 @@ def convert(pair: Pair, coding: Encoding | Palette, size: tuple[int, int] | None
         InputError: a file that cannot be read as what it is, sizes that disagree, an unknown class, nothing but void.
     """
     ids = coding.read(pair.labels)  # (H, W)
-    pixels = np.bincount(ids.ravel(), minlength=coding.space.num_classes + 1)
+    labels = Image.fromarray(ids)
+    pixels = np.array(labels.histogram()[: coding.space.num_classes + 1])
     if pixels[VOID] == ids.size:
         raise InputError(f"{pair.labels}: every pixel is void, so nothing can be learnt from it; leave the pair out")
     image = _upright(read_image(pair.image), ids.shape, pair)
@@ -47,8 +53,7 @@ def convert(pair: Pair, coding: Encoding | Palette, size: tuple[int, int] | None
         return Converted(None, None, pixels, ids.shape)
     width_first = (size[1], size[0])  # as Pillow has it
     small = np.asarray(image.resize(width_first, Image.Resampling.BICUBIC))
-    labels = np.asarray(Image.fromarray(ids).resize(width_first, Image.Resampling.NEAREST))
-    return Converted(small, labels, pixels, ids.shape)
+    return Converted(small, np.asarray(labels.resize(width_first, Image.Resampling.NEAREST)), pixels, ids.shape)
 
 
 def read_image(path: Path) -> Image.Image:
@@ -74,14 +79,13 @@ def read_image(path: Path) -> Image.Image:
             raise InputError(
                 f"{path}: has transparent pixels; put it on a background and save it without alpha channel"
             )
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _upright(image: Image.Image, shape: tuple[int, int], pair: Pair) -> Image.Image:
     """The image, turned as its EXIF data say where only that agrees with its label map."""
-    plain, turned = image, ImageOps.exif_transpose(image)
-    if image.getexif().get(ORIENTATION, 1) == 1 or turned is None:
-        turned = plain
+    orientation = image.getexif().get(ORIENTATION)
+    plain, turned = image, image.transpose(TURNS[orientation]) if orientation in TURNS else image
     fits = [_same_aspect(one.size[::-1], shape) for one in (plain, turned)]
     if not any(fits):
         there = f"{plain.height} x {plain.width}"
@@ -90,7 +94,6 @@ def _upright(image: Image.Image, shape: tuple[int, int], pair: Pair) -> Image.Im
             "same size nor the same aspect; is it the label map of another image?"
         )
     if all(fits) and turned is not plain:
-        orientation = image.getexif()[ORIENTATION]
         raise InputError(
             f"{pair.image}: EXIF orientation {orientation} asks to turn or mirror it, and the label map fits either "
             "way; save the image as the label map has it, without that tag"

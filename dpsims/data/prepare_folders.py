@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from dpsims import paths
 from dpsims.data import prepare, shards
 from dpsims.data.folders import Folders, Pair, find_folders
 from dpsims.data.guard import locked
@@ -131,6 +132,21 @@ def prepare_folders(
             return out, _prepare(folders, out, header, skip_bad, jobs, progress)
 
 
+def ensure_folders(
+    dataset: str,
+    root: str | Path,
+    size: int | tuple[int, int] = 256,
+    limit: int | None = None,
+    *,
+    progress: bool = True,
+) -> Path:
+    """The prepared data set of these arguments in the cache, made there when missing; see `prepare_folders`."""
+    height, width = checked_size(size)
+    place = hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:8]
+    name = f"{dataset}-{place}-{height}x{width}{f'-limit{limit}' if limit else ''}"
+    return prepare_folders(dataset, root, paths.CACHE / name, size=size, limit=limit, progress=progress)[0]
+
+
 def _prepare(
     folders: Folders, out: Path, header: dict[str, Any], skip_bad: bool, jobs: int | None, progress: bool
 ) -> Report:
@@ -178,13 +194,18 @@ def _read(
         for start in range(0, len(pairs), shards.CHUNK)
     ]
     report, done = Report(folders.encoding.space, folders.ignored, [str(one) for one in folders.alone]), []
-    total, cores = sum(len(chunk.pairs) for chunk in chunks), len(os.sched_getaffinity(0))
+    total, cores = sum(len(chunk.pairs) for chunk in chunks), _cores()
     with tqdm(total=total, desc=f"check {folders.dataset}", unit="pair", disable=not progress) as bar:
         for shard in shards.make_shards(chunks, cores if jobs is None else jobs):
             report.add(shard)
             done.append(shard)
             bar.update(shard.total)
     return report, done
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _listing(folders: Folders) -> str:

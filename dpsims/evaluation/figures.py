@@ -33,11 +33,6 @@ class Seen:
         features, texture = (torch.cat([getattr(part, name) for part in parts]) for name in ("features", "texture"))
         return cls(features, texture, torch.cat(moods) if moods else None)
 
-    def part(self, which: range) -> "Seen":
-        """Of some images alone."""
-        keep = slice(which.start, which.stop)
-        return Seen(self.features[keep], self.texture[keep], None if self.moods is None else self.moods[keep])
-
 
 @dataclass(frozen=True)
 class Draws:

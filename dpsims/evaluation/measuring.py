@@ -98,7 +98,7 @@ class Yardstick:
         known = self.evaluator.moods and self.data.split(row.split).moods is not None
         moods = self.evaluator.moods if known else None
         return {
-            **realism(self._standard(self.real.part(row.against)), self._standard(seen), moods, progress),
+            **realism(self._standard(self.real), self._standard(seen), moods, progress),
             **fidelity(score, self.names),
             **coverage(spread, seen.moods, moods),
             "num_images": len(labels),

@@ -68,8 +68,8 @@ def evaluate(
 
 
 def _generated(synthesise: Synthesise, yardstick: Yardstick, progress: bool) -> dict:
-    maps = range(yardstick.count)
-    return yardstick.measure(Reference("generated", "what was given", synthesise, maps, against=maps), progress)
+    row = Reference("generated", "what was given", synthesise, range(yardstick.count))
+    return yardstick.measure(row, progress)
 
 
 def open_yardstick(
@@ -200,8 +200,7 @@ def evaluate_checkpoint(
         check_file(Path(out))
     yardstick = open_yardstick(data_path, evaluator_path, device, progress=progress, **settings)
     generator = _generator(checkpoint, yardstick)
-    maps = range(yardstick.count)
-    row = Reference("generated", "what was given", _drawing(generator), maps, against=maps)
+    row = Reference("generated", "what was given", _drawing(generator), range(yardstick.count))
     facts = {"checkpoint": str(checkpoint), "texture_shares": texture.kinship(generator.config)}
     return _measured(row, facts, yardstick, out, progress)
 
@@ -233,10 +232,9 @@ def evaluate_images(
     if out is not None:
         check_file(Path(out))
     yardstick = open_yardstick(data_path, evaluator_path, device, progress=progress, **settings)
-    maps, protocol = range(yardstick.count), yardstick.protocol
     drawn = find_drawn(images, yardstick.data, yardstick.count, progress)
-    draws = min(drawn.draws(protocol.diversity_maps), protocol.samples_per_map)
-    row = Reference("generated", "images drawn elsewhere", drawn, maps, against=maps, draws=draws)
+    draws = min(drawn.draws(yardstick.protocol.diversity_maps), yardstick.protocol.samples_per_map)
+    row = Reference("generated", "images drawn elsewhere", drawn, range(yardstick.count), draws=draws)
     facts = {
         "images": {"folder": str(images), "named_by": drawn.named_by, "draws": draws},
         "texture_shares": "an unknown part: the images were drawn elsewhere",

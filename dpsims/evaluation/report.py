@@ -1,8 +1,10 @@
-"""The figures of a result as text: one table for `dpsims evaluate` and for README.md.
+"""The figures of a result as text: tables and sentences for `dpsims evaluate`, README.md, model cards and notebook 4.
 
-Results of format 1 had fewer figures; a column appears where any row has its figure.
+Results of format 1 had fewer figures; a column appears where any row has its figure. A figure is rounded in one way
+wherever it is written.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,28 +17,62 @@ COLUMNS = {  # key of a figure: (name of its column, decimals)
     "moods_per_six": ("moods in six draws", 2),
 }
 WITH_INTERVAL = "frechet"  # the others have one in the file; a table of five would not be read
+NAMES = {  # reference rows in words
+    "real": "real images",
+    "redrawn": "perfect sampler: the maps drawn again",
+    "train": "training images on their own maps",
+    "blur_3x3": "real images, slightly blurred",
+    "class_mood_mean": "flat colours in the right moods",
+    "class_mean": "flat colours",
+    "one_mood": "perfect sampler in one mood alone",
+}
+FAIR_MOODS = 6 * (1 - (5 / 6) ** 6)  # different ones in six draws of six equal moods
+
+Row = dict[str, Any]  # as `protocol.evaluate` returns it
 
 
-def cells(rows: dict[str, dict[str, Any]]) -> list[list[str]]:
+def shown(references: Mapping[str, Row]) -> dict[str, Row]:
+    """The reference rows of `NAMES`, without the diversity of those that have one image a map by construction."""
+    single = {"diversity_l1": None, "diversity_ratio": None, "moods_per_six": None}
+    return {name: row if row["diversity_l1"] else row | single for name, row in references.items() if name in NAMES}
+
+
+def beside(name: str, row: Row, references: Mapping[str, Row]) -> str:
+    """A generator among reference rows, nearest to real images first, as a Markdown table.
+
+    Args:
+        name: of the generator.
+        row: its figures.
+        references: as `protocol.reference_rows` returns them.
+    """
+    named = {f"{NAMES[key]} (`{key}`)": reference for key, reference in shown(references).items()}
+    ordered = sorted({f"**{name}**": row, **named}.items(), key=lambda item: item[1]["frechet"])
+    return markdown(cells(dict(ordered)))
+
+
+def cells(rows: Mapping[str, Row]) -> list[list[str]]:
     """Rows of a result, by name, as lines of text cells, the first of them the names of the columns.
 
     Args:
-        rows: as `protocol.evaluate` returns them; a figure that a row lacks is an empty cell.
+        rows: as `protocol.evaluate` returns them; a figure that a row lacks is a dash.
     """
-    shown = [key for key in COLUMNS if any(row.get(key) is not None for row in rows.values())]
-    lines = [["images", *(COLUMNS[key][0] for key in shown)]]
+    keys = [key for key in COLUMNS if any(row.get(key) is not None for row in rows.values())]
+    lines = [["images", *(COLUMNS[key][0] for key in keys)]]
     for name, row in rows.items():
-        lines.append([name.replace("_", " "), *(_cell(row, key) for key in shown)])
+        lines.append([name, *(_cell(row, key) for key in keys)])
     return lines
 
 
-def _cell(row: dict[str, Any], key: str) -> str:
-    value, decimals = row.get(key), COLUMNS[key][1]
-    if value is None:
-        return ""
+def _cell(row: Row, key: str) -> str:
+    if row.get(key) is None:
+        return "–"
     bounds = row.get(f"{key}_interval") if key == WITH_INTERVAL else None
-    interval = "" if bounds is None else f" [{bounds[0]:.{decimals}f}, {bounds[1]:.{decimals}f}]"
-    return f"{value:.{decimals}f}{interval}"
+    interval = "" if bounds is None else f" [{bounds[0]:.{COLUMNS[key][1]}f}, {bounds[1]:.{COLUMNS[key][1]}f}]"
+    return _figure(row, key) + interval
+
+
+def _figure(row: Row, key: str) -> str:
+    return f"{row[key]:.{COLUMNS[key][1]}f}"
 
 
 def plain(lines: list[list[str]]) -> str:
@@ -54,7 +90,7 @@ def markdown(lines: list[list[str]]) -> str:
     return "\n".join([head, "|" + "---|" * len(lines[0]), *body])
 
 
-def verdict(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> list[str]:
+def verdict(row: Row, references: Mapping[str, Row]) -> list[str]:
     """What the figures of a generator say beside the reference rows, one sentence a question; what cannot be said of
     data other than Scenes is told.
 
@@ -65,70 +101,90 @@ def verdict(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> list[
     return [_realism(row, references), _fidelity(row, references), _diversity(row, references)]
 
 
-def _realism(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
-    """Both distances beside flat colours, in the right moods where these are known, and the perfect sampler."""
-    moods = "class_mood_mean" in references
-    flat, name = (
-        references["class_mood_mean" if moods else "class_mean"],
-        f"flat colours{' in the right moods' * moods}",
-    )
-    closer = [row[key] < flat[key] for key in ("frechet", "frechet_texture")]
+def _realism(row: Row, references: Mapping[str, Row]) -> str:
+    """Both distances beside flat colours, in the right moods where these are known, and the perfect sampler, or where
+    there is none other real images."""
+    colour = "class_mood_mean" if "class_mood_mean" in references else "class_mean"
+    best = next(name for name in BEST if name in references)
+    flat, perfect = references[colour], references[best]
+    both = ("frechet", "frechet_texture")
+    times, apart = zip(*((_times(row, perfect, key), _figure(perfect, key)) for key in both), strict=True)
+    closer = [row[key] < flat[key] for key in both]
     said = {
-        (True, True): f"closer to real images than {name}, by both distances",
+        (True, True): f"closer to real images than {NAMES[colour]}, by both distances",
         (True, False): "closer to real images than flat colours by the distance, but not by the texture distance",
         (False, True): "closer to real images than flat colours by the texture distance alone",
-        (False, False): f"no closer to real images than {name}",
+        (False, False): f"no closer to real images than {NAMES[colour]}",
     }[tuple(closer)]
     low, high = row.get("frechet_interval") or (row["frechet"],) * 2
-    sure = "not certain with these maps" if low <= flat["frechet"] <= high else "beyond its interval"
+    sure = "not certain with these maps" if low <= flat["frechet"] <= high else "beyond the interval of its distance"
     return (
-        f"**Realism**: {said} (distance {row['frechet']:.0f} against {flat['frechet']:.0f}, {sure}; texture "
-        f"{row['frechet_texture']:.0f} against {flat['frechet_texture']:.0f}). {_best(references)}"
+        f"**Realism**: the distance is {_figure(row, 'frechet')}, {times[0]} that of {BEST[best]} ({apart[0]}); "
+        f"the texture distance is {_figure(row, 'frechet_texture')}, {times[1]} ({apart[1]}). It is {said} "
+        f"({_figure(flat, 'frechet')}, {sure}, and {_figure(flat, 'frechet_texture')})."
     )
 
 
-def _best(references: dict[str, dict[str, Any]]) -> str:
-    """What distances are as good as can be: those of the perfect sampler, or of other real images."""
-    for name, who in {"redrawn": "A perfect sampler has", "train": "Other real images, of other maps, have"}.items():
-        if best := references.get(name):
-            return f"{who} {best['frechet']:.0f} and {best['frechet_texture']:.0f} here."
-    return "What a perfect sampler would have is not known."
+# rows that are as close to real images as can be; the last says least
+BEST = {"redrawn": "a perfect sampler", "train": "other real images, of other maps", "real": "the very images"}
 
 
-def _fidelity(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
+def _times(row: Row, other: Row, key: str) -> str:
+    return f"{row[key] / other[key]:.1f} times" if other[key] else "above"
+
+
+def _fidelity(row: Row, references: Mapping[str, Row]) -> str:
     """mIoU as a share of what real images reach, and whether flat colours reach it too."""
-    real, flat = references["real"]["miou"], references["class_mean"]["miou"]
-    if not real:
+    real, flat = references["real"], references["class_mean"]
+    if not real["miou"]:
         return "**Fidelity**: cannot be said: the segmenter finds nothing in real images."
-    beside = "more than" if row["miou"] > flat + 0.02 else "no more than" if row["miou"] < flat - 0.02 else "as much as"
+    over = row["miou"] - flat["miou"]
+    than = "more than" if over > 0.02 else "no more than" if over < -0.02 else "as much as"
     return (
-        f"**Fidelity**: the segmenter finds {100 * row['miou'] / real:.0f} % of what it finds in real images (mIoU "
-        f"{row['miou']:.2f} of {real:.2f}), {beside} in flat colours ({flat:.2f})."
+        f"**Fidelity**: the segmenter finds {row['miou'] / real['miou']:.0%} of what it finds in real images (mIoU "
+        f"{_figure(row, 'miou')} of {_figure(real, 'miou')}), {than} in flat colours ({_figure(flat, 'miou')})."
     )
 
 
-def _diversity(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
+def _diversity(row: Row, references: Mapping[str, Row]) -> str:
     """Distance between draws beside the known one, and moods that are hardly drawn."""
     between, known = row["diversity_l1"], references.get("redrawn", {}).get("diversity_l1")
-    said = []
     if between is None:
-        said.append("not measured, with one image a map")
+        said = ["not measured, with one image a map"]
     elif not between:
-        said.append("every draw of a map is the same image")
+        said = ["every draw of a map is the same image"]
     elif known:
-        said.append(
-            f"two draws of a map are {between / known:.1f} times as far apart as the known distribution has them"
-        )
+        said = [f"two draws of a map are {between / known:.2f} times as far apart as the known distribution has them"]
     else:
-        said.append(
-            f"two draws of a map differ by {between:.3f} of the range of values; how far they should, nobody knows"
-        )
+        said = [f"two draws of a map differ by {between:.3f} of the range of values; how far they should is not known"]
     if between and row["moods_per_six"] is not None:
-        said.append(f"{row['moods_per_six']:.1f} moods in six draws (fair: 4.0)")
+        said.append(f"{_figure(row, 'moods_per_six')} moods in six draws (fair: {FAIR_MOODS:.2f})")
     if row["mood_shares"]:
         lost = [mood for mood, share in row["mood_shares"].items() if share < 0.05]
         said.append(f"hardly ever drawn: {', '.join(lost)}" if lost else "no mood is lost")
     return f"**Diversity**: {'; '.join(said)}."
+
+
+def mood_shares(row: Row) -> str:
+    """The share of each mood in the images of a row, in words."""
+    return ", ".join(f"{mood} {share:.1%}" for mood, share in row["mood_shares"].items())
+
+
+def unsettled(rows: Mapping[str, Row], key: str = "frechet") -> str:
+    """Which neighbours in the order of a figure have intervals that overlap, as a sentence.
+
+    Args:
+        rows: name -> figures; those without an interval are left out.
+        key: the figure.
+    """
+    known = sorted(
+        (row[key], *row[f"{key}_interval"], name) for name, row in rows.items() if row.get(f"{key}_interval")
+    )
+    pairs = [f"{a[-1]} and {b[-1]}" for a, b in zip(known, known[1:], strict=False) if b[1] <= a[2]]
+    column = COLUMNS[key][0]
+    if not pairs:
+        return f"By the {column}, no two neighbours have intervals that overlap."
+    return f"By the {column}, the intervals of these overlap, so other maps may turn them round: {'; '.join(pairs)}."
 
 
 # what this project asks of a shipped generator (default): shares of a reference row, or of all images
@@ -145,41 +201,47 @@ class Gate:
     met: bool | None  # None: cannot be said; `found` has the reason
 
 
-def gates(row: dict[str, Any], references: dict[str, dict[str, Any]]) -> list[Gate]:
+def gates(row: Row, references: Mapping[str, Row]) -> list[Gate]:
     """What is asked of a shipped generator, and whether it has it; arguments as in `verdict`."""
     blur, real, known = (references.get(name, {}) for name in ("blur_3x3", "real", "redrawn"))
     (low, high), (least, most) = MOOD_SHARES, DIVERSITY_RATIOS
-    found = [
-        _share(row, blur, "frechet", 1, f"distance at most {BLUR_SHARE:g} of that of blurred real images"),
-        _share(row, real, "miou", 3, f"mIoU at least {MIOU_SHARE:g} of that of real images"),
-        Gate(f"every mood in {low:.0%} to {high:.0%} of the images", "cannot be said: moods are not known", None),
-        _share(
-            row, known, "diversity_l1", 3, f"diversity L1 {least:g} to {most:g} times that of the known distribution"
-        ),
-    ]
+    moods = Gate(f"every mood in {low:.0%} to {high:.0%} of the images", "cannot be said: moods are not known", None)
     if row["mood_shares"]:
         outside = {mood: share for mood, share in row["mood_shares"].items() if not low <= share <= high}
         shares = ", ".join(f"{mood} {share:.1%}" for mood, share in outside.items())
-        found[2] = Gate(found[2].asked, shares or "all are", not outside)
-    return found
+        moods = Gate(moods.asked, shares or "all are", not outside)
+    of_known = f"diversity L1 {least:g} to {most:g} times that of the known distribution"
+    return [
+        _share(row, blur, "frechet", f"distance at most {BLUR_SHARE:g} times that of blurred real images"),
+        _share(row, real, "miou", f"mIoU at least {MIOU_SHARE:g} times that of real images"),
+        moods,
+        _share(row, known, "diversity_l1", of_known),
+    ]
 
 
 BOUNDS = {"frechet": (0.0, BLUR_SHARE), "miou": (MIOU_SHARE, float("inf")), "diversity_l1": DIVERSITY_RATIOS}
 
 
-def _share(row: dict[str, Any], reference: dict[str, Any], key: str, decimals: int, asked: str) -> Gate:
+def _share(row: Row, reference: Row, key: str, asked: str) -> Gate:
     """A gate on a figure as a share of that of a reference row."""
-    value, whole = row.get(key), reference.get(key)
-    if value is None:
+    if row.get(key) is None:
         return Gate(asked, "cannot be said: not measured, with one image a map", None)
-    if not whole:
-        return Gate(asked, f"cannot be said: {value:.{decimals}f}, and there is nothing to compare it with", None)
-    low, high = BOUNDS[key]
-    share = value / whole
-    return Gate(asked, f"{value:.{decimals}f} of {whole:.{decimals}f}: {share:.2f}", low <= share <= high)
+    if not reference.get(key):
+        return Gate(asked, f"cannot be said: {_figure(row, key)}, and there is nothing to compare it with", None)
+    (low, high), share = BOUNDS[key], row[key] / reference[key]
+    return Gate(asked, f"{_figure(row, key)} of {_figure(reference, key)}: {share:.2f}", low <= share <= high)
 
 
-def weakest_classes(row: dict[str, Any], references: dict[str, dict[str, Any]], count: int = 3) -> str:
+def gate_table(row: Row, references: Mapping[str, Row]) -> str:
+    """What is asked of a shipped generator, and what was found, as a Markdown table under one sentence."""
+    found = gates(row, references)
+    words, met = {True: "met", False: "**missed**", None: "open"}, sum(gate.met is True for gate in found)
+    lines = [[gate.asked, gate.found, words[gate.met]] for gate in found]
+    said = f"Of {len(found)} things that this project asks of a model that it ships, {met} are met:"
+    return f"{said}\n\n{markdown([['asked', 'found', 'so'], *lines])}"
+
+
+def weakest_classes(row: Row, references: Mapping[str, Row], count: int = 3) -> str:
     """The classes whose IoU is the smallest share of that in real images, in words; "" where it was not measured."""
     real = references["real"].get("iou", {})
     shares = {name: iou / real[name] for name, iou in row.get("iou", {}).items() if iou is not None and real.get(name)}

@@ -1,0 +1,49 @@
+"""Figures as palette PNGs: a quarter of the bytes of full colour, no artefacts at edges or in text, and the colours of
+classes as the class tables have them, or a label map would not match its legend.
+
+P pixels, H and W height and width.
+"""
+
+import numpy as np
+from PIL import Image
+
+from dpsims.labels import label_space
+from dpsims.paths import LABELS
+
+SIZE = 256  # colours of a palette
+MOST_EXACT = 192  # at most so many are kept as they are, and the rest of the image shares what is left
+WEIGHTS = np.array([1 << 16, 1 << 8, 1])  # a colour as one number
+
+
+def with_palette(image: Image.Image) -> Image.Image:
+    """An image with at most 256 colours: white and those of classes exactly, the others as near as clusters come.
+
+    Args:
+        image: (W, H), of any mode that has an RGB form.
+
+    Returns:
+        The same size, mode P.
+    """
+    pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)  # (P, 3)
+    colours, which, counts = np.unique(pixels @ WEIGHTS, return_inverse=True, return_counts=True)
+    exact = np.flatnonzero(np.isin(colours, _class_colours()))
+    exact = exact[np.argsort(-counts[exact], kind="stable")][:MOST_EXACT]
+    number = np.full(len(colours), -1)
+    number[exact] = np.arange(len(exact))
+    indices = number[which.ravel()]  # (P,)
+    palette = (colours[exact, None] // WEIGHTS % 256).ravel().tolist()
+    if (rest := indices < 0).any():
+        clusters = Image.fromarray(pixels[rest][None]).quantize(
+            SIZE - len(exact), kmeans=4, dither=Image.Dither.NONE
+        )  # one row
+        indices[rest] = len(exact) + np.asarray(clusters)[0]
+        palette += clusters.getpalette() or []
+    packed = Image.fromarray(indices.reshape(image.height, image.width).astype(np.uint8))
+    packed.putpalette(palette)
+    return packed
+
+
+def _class_colours() -> np.ndarray:
+    """White and the colours of all class tables, as numbers."""
+    spaces = [label_space(file.stem) for file in sorted(LABELS.glob("*.csv"))]
+    return np.array([(255, 255, 255), *(colour for space in spaces for colour in space.colours)]) @ WEIGHTS
