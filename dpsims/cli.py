@@ -160,18 +160,25 @@ def pretrain(
 @app.command()
 def train_evaluators(
     out: Annotated[Path, Option(help="Folder for weights.safetensors and provenance.json.")],
-    size: Size = 64,
-    steps: Annotated[int, Option(help="Optimiser steps.")] = 1500,
+    data: Annotated[Path | None, Option(help="Prepared data set, of any classes; drawn Scenes if not given.")] = None,
+    size: Annotated[
+        int | None, Option(help="Side of drawn Scenes in pixels, 64 if not given; data have their own.")
+    ] = None,
+    steps: Annotated[int, Option(help="Optimiser steps of 16 images.")] = 1500,
     seed: Seed = 100,
     device: Device = None,
 ) -> None:
-    """Train the network that evaluates: another architecture, seed and data than the discriminator's.
+    """Train the network that evaluates: another architecture and seed than the discriminator's.
 
-    Makes data/evaluators/scenes-64 again; minutes on a CPU.
+    Without --data it makes data/evaluators/scenes-64 again, from scenes that no model is trained on; minutes on a
+    CPU. With --data it learns from the split "train" and is measured on "val": give its folder to dpsims evaluate as
+    --evaluator.
+
+    Example: dpsims train-evaluators --data data/cache/ade20k --steps 20000 --out data/cache/ade20k-evaluator
     """
     from dpsims.evaluation.segmenter import train_evaluator
 
-    train_evaluator(out, size=size, steps=steps, seed=seed, device=device)
+    train_evaluator(out, data=data, size=size, steps=steps, seed=seed, device=device)
 
 
 @app.command()
@@ -227,24 +234,34 @@ def generate(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, Option(help="Checkpoint folder, such as data/checkpoints/scenes-64.")],
     data: Annotated[Path, Option(help="Prepared data set whose held-out split is the reference.")],
     out: Annotated[Path, Option(help="JSON file for the figures.")],
+    checkpoint: Annotated[
+        Path | None, Option(help="Checkpoint folder, such as data/checkpoints/scenes-64; or give --images.")
+    ] = None,
+    images: Annotated[Path | None, Option(help="Folder of PNGs drawn elsewhere, instead of a checkpoint.")] = None,
     evaluator: Annotated[
-        Path | None, Option(help="Folder of dpsims train-evaluators; the shipped one for 64 px if not given.")
+        Path | None, Option(help="Folder of dpsims train-evaluators; the shipped one, of Scenes at 64 px, if none.")
     ] = None,
     device: Device = None,
 ) -> None:
     """Measure a checkpoint: Frechet distances, mIoU and diversity, beside reference rows on the same scale.
 
-    Distances come from shipped networks, not from Inception: compare them within this project only. The re-balanced
-    one gives the moods that are drawn their real shares, so it tells poor images from lost moods.
+    Files of --images have the size of the data, and the names of the held-out label maps (as they were when the data
+    were prepared), or their positions in the split: 0.png, 1.png, ... All maps need one. Where each has several, as
+    NAME_seed0.png, NAME_seed1.png, ..., diversity is measured too.
+
+    Distances come from networks of this project, not from Inception: compare them only where these and the data are
+    the same. The re-balanced one gives the moods that are drawn their real shares, so it tells poor images from lost
+    moods; data other than Scenes have no moods. Other data need --evaluator, see dpsims train-evaluators.
     """
-    from dpsims.evaluation import report
-    from dpsims.evaluation.protocol import evaluate_checkpoint
+    if (checkpoint is None) == (images is None):
+        raise InputError("evaluate: give --checkpoint, a trained model, or --images, a folder of images; one of them")
+    from dpsims.evaluation import protocol, report
 
     chosen = {} if evaluator is None else {"evaluator_path": evaluator}
-    result = evaluate_checkpoint(checkpoint, data, out=out, device=device, **chosen)
+    measure = protocol.evaluate_images if checkpoint is None else protocol.evaluate_checkpoint
+    result = measure(images if checkpoint is None else checkpoint, data, out=out, device=device, **chosen)
     print(report.plain(report.cells({"generated": result["generator"], **result["references"]})))
     print(f"[low, high]: interval of {result['protocol']['intervals']['level']:.0%} over label maps")
 

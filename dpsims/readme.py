@@ -78,14 +78,19 @@ def _reading(evaluation: dict[str, Any]) -> str:
         evaluation["evaluator"],
         evaluation["protocol"]["maps"],
     )
+    balanced = named = ""
+    if judge["mood_accuracy"] is not None:
+        balanced = (
+            "The re-balanced distance gives the moods that are drawn their real shares: realism apart from coverage. "
+        )
+        named = f" and names {judge['mood_accuracy']:.1%} of the moods rightly"
     return (
         "Distances: lower is better; mIoU: higher; the last two: as the perfect sampler has them (–: one image a map). "
         f"In brackets: the interval of {level:.0%} over label maps, not over trainings. The texture distance is taken "
-        f"in features that know nothing of scenes; the training shares with them {evaluation['texture_shares']}. The "
-        "re-balanced distance gives the moods that are drawn their real shares: realism apart from coverage. The "
-        f"mIoU of *real images* is that of the evaluation network on the real images of these {maps} maps. On the "
-        f"{judge['images']} of another seed that its own training held out, it has {judge['miou']:.3f} and names "
-        f"{judge['mood_accuracy']:.1%} of the moods rightly."
+        f"in features that know nothing of scenes; the training shares with them {evaluation['texture_shares']}. "
+        f"{balanced}The mIoU of *real images* is that of the evaluation network on the real images of these {maps} "
+        f"maps. On the {judge['images']} of another seed that its own training held out, it has {judge['miou']:.3f}"
+        f"{named}."
     )
 
 

@@ -21,10 +21,8 @@ from dpsims.data.prepare import load_prepared, prepare_scenes
 from dpsims.errors import InputError
 from dpsims.evaluation import diversity, protocol
 from dpsims.evaluation.frechet import effective_size, frechet_distance, moments
-from dpsims.evaluation.measuring import sample_seed
 from dpsims.evaluation.protocol import evaluate, evaluate_checkpoint, reference_rows
 from dpsims.evaluation.references import (
-    Lookup,
     blurred,
     colour_by_class_and_mood,
     mean_colours,
@@ -32,6 +30,7 @@ from dpsims.evaluation.references import (
     rows_for,
     same_image,
 )
+from dpsims.evaluation.seeds import map_and_draw, sample_seed
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.segmenter import load_evaluator, train_evaluator
 from dpsims.images import from_bytes, to_bytes
@@ -189,9 +188,10 @@ def test_eight_bits_survive_the_round_trip_and_the_rest_is_clipped():
     assert to_bytes(torch.tensor([-7.0, 0.0, 1.0001])).tolist() == [0, 128, 255]
 
 
-def test_seeds_never_meet():
-    seeds = {sample_seed(s, j, i) for s in range(3) for j in (0, 1, 499, 999_999) for i in (0, 1, 999)}
-    assert len(seeds) == 3 * 4 * 3
+def test_seeds_never_meet_and_tell_their_map():
+    of = {(s, j, i): sample_seed(s, j, i) for s in range(3) for j in (0, 1, 499, 999_999) for i in (0, 1, 999)}
+    assert len(set(of.values())) == 3 * 4 * 3
+    assert all(map_and_draw(seed) == (j, i) for (_, j, i), seed in of.items())
 
 
 def test_mean_colours_by_hand():
@@ -200,12 +200,11 @@ def test_mean_colours_by_hand():
     np.testing.assert_array_equal(table, [[9, 9, 9], [0, 10, 20], [150, 40, 50], [np.nan] * 3])
 
 
-def test_lookup_finds_every_map(data):
-    labels = np.array(data.split("val").labels)
-    order = np.array([5, 0, 11])
-    assert Lookup(labels)(torch.from_numpy(labels[order].astype(np.int64))).tolist() == order.tolist()
-    with pytest.raises(KeyError):
-        Lookup(labels)(torch.full((1, 64, 64), 12))
+def test_real_images_are_found_by_seed_where_maps_are_the_same(data):
+    maps, images = torch.zeros(2, 64, 64).long(), data.split("val").images
+    for seed in (0, 3):
+        found = same_image(data)(maps, [sample_seed(seed, j, 5) for j in (10, 5)])
+        assert (to_bytes(found).permute(0, 2, 3, 1).numpy() == images[[10, 5]]).all()
 
 
 # --- evaluation network
@@ -330,17 +329,12 @@ def test_blur_is_a_mean_of_nine_pixels(data):
 
 
 def test_data_without_moods_has_no_mood_figures(data, evaluator):
-    class Bare:
-        index = {**data.index, "dataset": "scenes"}
-        space = data.space
-
-        def split(self, name):
-            return data.split(name)._replace(moods=None)
-
-    row = evaluate(same_image(data), Bare(), evaluator=evaluator, progress=False, **SMALL)
+    hashes = {name: value for name, value in data.index["sha256"].items() if "moods" not in name}
+    bare = dataclasses.replace(data, index={**data.index, "sha256": hashes})
+    row = evaluate(same_image(data), bare, evaluator=evaluator, progress=False, **SMALL)
     assert row["mood_shares"] is None and row["moods_per_six"] is None and row["miou"] > 0.5
     assert row["frechet_rebalanced"] is None and row["frechet_texture"] == pytest.approx(0, abs=1e-6)
-    assert "class_mood_mean" not in {row.name for row in rows_for(Bare(), 12)}
+    assert "class_mood_mean" not in {row.name for row in rows_for(bare, 12)}
 
 
 @pytest.mark.parametrize(
@@ -373,6 +367,7 @@ def test_a_checkpoint_is_measured_into_one_json_file(folder, data, tmp_path, mon
     stub = ModuleType("dpsims.synthesis")
     draw = colour_by_class_and_mood(data)
     generator = Mock(side_effect=lambda labels, seed: draw(labels, seed), config=config.preset("tiny"))
+    generator.configure_mock(space=data.space, size=(64, 64))
     stub.load_generator = lambda path, device: generator
     monkeypatch.setitem(sys.modules, "dpsims.synthesis", stub)
     out = tmp_path / "deep" / "result.json"

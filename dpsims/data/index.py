@@ -60,7 +60,16 @@ def _problem(index: Any) -> str:
         return f"sha256 {short(hashes)} is not a hash for each file"
     if not isinstance(splits, dict) or not splits:
         return f"splits {short(splits)} names no split"
-    return next(filter(None, (_split_problem(name, split, index) for name, split in splits.items())), "")
+    problem = next(filter(None, (_split_problem(name, split, index) for name, split in splits.items())), "")
+    return problem or _held_out_problem(index)
+
+
+def _held_out_problem(index: dict[str, Any]) -> str:
+    """Of the names of the held-out pairs, which only data sets from the disk have."""
+    names, count = index.get("held_out"), index["splits"].get("val", {}).get("count")
+    if names is None or (isinstance(names, list) and len(names) == count and all(isinstance(n, str) for n in names)):
+        return ""
+    return f"held_out {short(names)} is not a name for each of the {count} pairs of val"
 
 
 def _names_problem(index: dict[str, Any]) -> str:

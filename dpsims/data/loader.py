@@ -52,7 +52,7 @@ def prepared_data(config: Config) -> PreparedData:
             f"{path}: holds {found}, but the configuration asks for {asked}; --set it so, or give other --data"
         )
     for split in ("train", "val"):  # sample sheets need the second; it is not to be missed after hours
-        data.split(split)
+        data.pairs(split)
     return data
 
 

@@ -1,7 +1,7 @@
 """Prepared data: a folder of plain arrays that training and evaluation read, made once and never half-written.
 
     FOLDER/index.json                    what it holds, with a hash of every file
-    FOLDER/{train,val}/images.npy        (N, H, W, 3) uint8, RGB
+    FOLDER/{train,val}/images.npy        (N, H, W, 3) uint8, RGB; absent where a data set has label maps alone
     FOLDER/{train,val}/labels.npy        (N, H, W) uint8, 0 = void, 1..K classes
     FOLDER/{train,val}/moods.npy         (N,) uint8, only where the mood is known (scenes)
     FOLDER/{train,val}/rarest.npy        (N,) uint8, the class of the image with the fewest pixels in the split
@@ -41,7 +41,7 @@ Source = Callable[[str, int], Iterator[Chunk]]  # (split, number of images) -> t
 class SplitArrays(NamedTuple):
     """Arrays of one split, mapped from the disk and read-only."""
 
-    images: np.ndarray  # (N, H, W, 3) uint8
+    images: np.ndarray | None  # (N, H, W, 3) uint8; None: label maps alone
     labels: np.ndarray  # (N, H, W) uint8
     moods: np.ndarray | None  # (N,) uint8
     rarest: np.ndarray  # (N,) uint8
@@ -72,11 +72,22 @@ class PreparedData:
             there = ", ".join(self.index["splits"])
             raise InputError(f"{self.path}: no split {name!r}, only {there}; {again(self.path)}")
         count, height, width = self.index["splits"][name]["count"], self.index["height"], self.index["width"]
-        shapes = {"images": (count, height, width, 3), "labels": (count, height, width), "rarest": (count,)}
-        if f"{name}/moods.npy" in self.index["sha256"]:
-            shapes["moods"] = (count,)
+        shapes = {"labels": (count, height, width), "rarest": (count,)}
+        for key, shape in {"images": (count, height, width, 3), "moods": (count,)}.items():
+            if f"{name}/{key}.npy" in self.index["sha256"]:
+                shapes[key] = shape
         arrays = {key: _mapped(self.path / name / f"{key}.npy", shape) for key, shape in shapes.items()}
-        return SplitArrays(arrays["images"], arrays["labels"], arrays.get("moods"), arrays["rarest"])
+        return SplitArrays(arrays.get("images"), arrays["labels"], arrays.get("moods"), arrays["rarest"])
+
+    def pairs(self, name: str) -> SplitArrays:
+        """As `split`, for what needs photographs; raises InputError also where the split has label maps alone."""
+        arrays = self.split(name)
+        if arrays.images is None:
+            raise InputError(
+                f"{self.path}: its split {name!r} has label maps alone, and photographs are needed to train and to "
+                "measure; prepare the data set with its images in another folder (dpsims generate needs none)"
+            )
+        return arrays
 
     def check(self) -> "PreparedData":
         """Map every file and look for classes that cannot be; returns itself.

@@ -169,7 +169,8 @@ def _prepare(
             if shard.split == split and shard.good:
                 yield np.load(shard.folder / "images.npy"), np.load(shard.folder / "labels.npy"), None
 
-    header = {**header, "skipped": len(report.bad), "sources": sources}
+    held_out = [name for shard in done if shard.split == "val" for name in shard.names]
+    header = {**header, "skipped": len(report.bad), "sources": sources, "held_out": held_out}
     prepare.write_prepared(out, header, dict(report.pairs), join, progress=progress)
     shutil.rmtree(work)
     return report

@@ -52,6 +52,7 @@ class Shard(NamedTuple):
     pixels: list[int]  # (K+1,) of each id in the files of the good pairs
     sizes: dict[str, int]  # "H x W" of the good pairs -> how many
     source: str  # hash of the bytes of the good pairs
+    names: list[str]  # of the good pairs, in order
 
 
 def make_shards(chunks: Sequence[Chunk], jobs: int) -> Iterator[Shard]:
@@ -124,6 +125,7 @@ def _read(chunk: Chunk) -> tuple[Shard, np.ndarray, np.ndarray]:
     images, labels = np.empty((len(chunk.pairs), *size, 3), np.uint8), np.empty((len(chunk.pairs), *size), np.uint8)
     pixels = np.zeros(chunk.coding.space.num_classes + 1, np.int64)
     bad, sizes, good, source = [], {}, 0, hashlib.sha256()
+    names: list[str] = []
     for pair in chunk.pairs:
         try:
             made = convert(pair, chunk.coding, chunk.size)
@@ -137,8 +139,9 @@ def _read(chunk: Chunk) -> tuple[Shard, np.ndarray, np.ndarray]:
         sizes[name] = sizes.get(name, 0) + 1
         for file in (pair.image, pair.labels):
             source.update(sha256(file).encode())
+        names.append(pair.name)
         good += 1
-    shard = Shard(chunk.split, None, len(chunk.pairs), good, bad, pixels.tolist(), sizes, source.hexdigest())
+    shard = Shard(chunk.split, None, len(chunk.pairs), good, bad, pixels.tolist(), sizes, source.hexdigest(), names)
     return shard, images[:good], labels[:good]
 
 
@@ -151,4 +154,6 @@ def _key(chunk: Chunk) -> str:
 
     files = [[state(pair.image), state(pair.labels)] for pair in chunk.pairs]
     coding = [chunk.coding.name, chunk.coding.space.colours, getattr(chunk.coding, "values", None)]
-    return hashlib.sha256(json.dumps([VERSION, chunk.split, chunk.size, coding, files]).encode()).hexdigest()[:32]
+    return hashlib.sha256(
+        json.dumps([VERSION, Shard._fields, chunk.split, chunk.size, coding, files]).encode()
+    ).hexdigest()[:32]

@@ -24,18 +24,19 @@ class Seen:
 
     features: Tensor  # (N,F) of the evaluation network, standardised
     texture: Tensor  # (N,T) of the texture-world network
-    moods: Tensor  # (N,) predicted
+    moods: Tensor | None  # (N,) predicted; None: by a network that knows none
 
     @classmethod
     def joined(cls, parts: Sequence["Seen"]) -> "Seen":
         """Of several sets, one after another."""
-        columns = zip(*((part.features, part.texture, part.moods) for part in parts), strict=True)
-        return cls(*(torch.cat(column) for column in columns))
+        moods = [part.moods for part in parts if part.moods is not None]
+        features, texture = (torch.cat([getattr(part, name) for part in parts]) for name in ("features", "texture"))
+        return cls(features, texture, torch.cat(moods) if moods else None)
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What several draws of the same map differ by."""
+    """What several draws of the same map differ by; of no maps where there is one image a map."""
 
     l1: list[float]  # of each of D maps
     distinct: list[float | None]  # moods in six draws
@@ -54,9 +55,10 @@ def realism(real: Seen, generated: Seen, moods: Sequence[str] | None, progress: 
         `rebalanced_images`: effective numbers of real and generated images. None where moods are not to be had.
     """
     counted = None if moods is None else counted_moods(real.moods, generated.moods) or None
-    fewest = min(len(real.moods), len(generated.moods))
+    fewest = min(len(real.features), len(generated.features))
     # the same permutations for the same count: images of one map stay together
-    pairs = list(zip(halves(len(real.moods)), halves(len(generated.moods)), strict=True)) if fewest >= FEWEST else []
+    both = (halves(len(seen.features)) for seen in (real, generated))
+    pairs = list(zip(*both, strict=True)) if fewest >= FEWEST else []
     found: dict = {}
     with tqdm(total=3 * len(pairs), desc="intervals", unit="half", delay=5, leave=False, disable=not progress) as bar:
         for name, of_real, of_generated, among in (
@@ -116,14 +118,15 @@ def fidelity(score: SegmentationScore, names: Sequence[str]) -> dict:
     }
 
 
-def coverage(draws: Draws, predicted: Tensor, moods: Sequence[str] | None) -> dict:
-    """`diversity_l1` with its interval, `mood_shares` and `moods_per_six` (None without moods)."""
+def coverage(draws: Draws, predicted: Tensor | None, moods: Sequence[str] | None) -> dict:
+    """`diversity_l1` with its interval (None of no draws), `mood_shares` and `moods_per_six` (None without moods)."""
     l1 = np.array(draws.l1)
     known = [d for d in draws.distinct if d is not None]
     on_halves = [l1[half].mean() for half in halves(len(l1))] if len(l1) > 1 else []
+    mean = float(l1.mean()) if len(l1) else None
     return {
-        "diversity_l1": float(l1.mean()),
-        "diversity_l1_interval": interval(float(l1.mean()), on_halves, highest=1.0),
+        "diversity_l1": mean,
+        "diversity_l1_interval": interval(mean, on_halves, highest=1.0),
         "mood_shares": diversity.mood_shares(predicted, moods) if moods else None,
         "moods_per_six": float(np.mean(known)) if known and moods else None,
     }

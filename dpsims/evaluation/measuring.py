@@ -14,12 +14,11 @@ from dpsims.errors import InputError
 from dpsims.evaluation import diversity
 from dpsims.evaluation.figures import Draws, Seen, coverage, fidelity, realism
 from dpsims.evaluation.references import Reference
+from dpsims.evaluation.seeds import MAX_SAMPLES, sample_seed
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.texture import Standardiser, TextureFeatures
 from dpsims.evaluation.unet import Judgement, Segmenter
 from dpsims.images import channels_first, to_bytes
-
-MAX_SAMPLES = 1000  # a map; `sample_seed` gives each map so many seeds of its own
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,9 @@ class Protocol:
         """Number of maps of `data` that are drawn."""
         available = len(data.split("val").labels)
         if available < 4:  # two halves of two: the least that has a covariance
-            raise InputError(f"the data set has {available} held-out image(s); prepare it with at least 4 (--n-val)")
+            more = "--n-val" if data.index["dataset"] == "scenes" else "more held-out pairs, or a larger --limit"
+            raise InputError(f"{data.path}: has {available} held-out image(s); prepare it with at least 4 ({more})")
         return available if self.max_maps is None else min(self.max_maps, available)
-
-
-def sample_seed(seed: int, map_index: int, draw: int) -> int:
-    """Seed of draw number `draw` (< 1000) of map `map_index` (< 1,000,000) in an evaluation with `seed`: all differ."""
-    return (seed * 1_000_000 + map_index) * MAX_SAMPLES + draw
 
 
 class Yardstick:
@@ -63,24 +58,22 @@ class Yardstick:
         protocol: how much is drawn.
 
     Raises:
-        InputError: an evaluation network of another size or other classes.
+        InputError: an evaluation network of another size, other classes or another data set; a held-out split without
+            photographs or with fewer than four.
     """
 
     def __init__(self, data: PreparedData, evaluator: Segmenter, protocol: Protocol) -> None:
         self.data, self.evaluator, self.protocol = data, evaluator, protocol
         self.names = data.space.names[1:]
-        if evaluator.num_classes != data.index["num_classes"]:
-            raise InputError(
-                f"the evaluation network knows {evaluator.num_classes} classes and the data set "
-                f"{data.index['dataset']} has {data.index['num_classes']}; name one that was trained for it"
-            )
+        self.arrays = data.pairs("val")
+        _check_evaluator(evaluator, data)
         self.count = protocol.count(data)
         self.texture = TextureFeatures(evaluator.feature_mean.device)
 
     @cached_property
     def real(self) -> Seen:
         """What the networks see in the real images, its texture features as they are: `standardise` is made of them."""
-        images = self.data.split("val").images
+        images = self.arrays.images
         parts = _batches(range(self.count), self.protocol)
         return Seen.joined([self._see(channels_first(images[some.start : some.stop]))[1] for some in parts])
 
@@ -91,17 +84,19 @@ class Yardstick:
 
     def _see(self, images: Tensor) -> tuple[Judgement, Seen]:
         judged = self.evaluator.judge(images)
-        return judged, Seen(judged.features.cpu(), self.texture(images), judged.moods.argmax(1).cpu())
+        return judged, Seen(judged.features.cpu(), self.texture(images), _predicted(judged))
 
     def measure(self, row: Reference, progress: bool = True) -> dict:
         """The figures of one row; see `protocol.evaluate`."""
         labels = self.data.split(row.split).labels[row.maps.start : row.maps.stop]
-        diverse, draws = min(self.protocol.diversity_maps, len(labels)), self.protocol.samples_per_map
+        draws = min(self.protocol.samples_per_map, row.draws)
+        diverse = min(self.protocol.diversity_maps, len(labels)) if draws > 1 else 0
         bar = tqdm(total=len(labels) + diverse * (draws - 1), desc=row.name, unit="image", disable=not progress)
         with bar:
             score, seen, first_draws = self._first_draws(row, labels, bar)
-            spread = self._spread(row, labels, first_draws[:diverse], seen.moods, bar)
-        moods = self.evaluator.moods if self.data.split(row.split).moods is not None else None
+            spread = self._spread(row, labels, first_draws[:diverse], seen.moods, draws, bar)
+        known = self.evaluator.moods and self.data.split(row.split).moods is not None
+        moods = self.evaluator.moods if known else None
         return {
             **realism(self._standard(self.real), self._standard(seen), moods, progress),
             **fidelity(score, self.names),
@@ -126,19 +121,22 @@ class Yardstick:
             bar.update(len(some))
         return score, Seen.joined(seen), torch.cat(kept)
 
-    def _spread(self, row: Reference, labels: np.ndarray, first_draws: Tensor, moods: Tensor, bar: tqdm) -> Draws:
-        """Draws the maps of `first_draws` (D,3,H,W) again and again; `moods` (N,) are those of the first draws."""
+    def _spread(
+        self, row: Reference, labels: np.ndarray, first_draws: Tensor, moods: Tensor | None, draws: int, bar: tqdm
+    ) -> Draws:
+        """Draws the maps of `first_draws` (D,3,H,W) again, `draws` in all; `moods` (N,) are those of the first."""
         spread = Draws([], [])
         for j, image in enumerate(first_draws):
             more = []
-            for some in _batches(range(1, self.protocol.samples_per_map), self.protocol):
+            for some in _batches(range(1, draws), self.protocol):
                 chunk = torch.from_numpy(labels[j].astype(np.int64)).expand(len(some), -1, -1)
                 more.append(self._draw(row, chunk, [(j, draw) for draw in some]))
                 bar.update(len(some))
             drawn = torch.cat(more)
             spread.l1.append(diversity.pairwise_l1(torch.cat([image[None], drawn])))
-            predicted = torch.cat([moods[j : j + 1], self.evaluator.judge(drawn).moods.argmax(1).cpu()])
-            spread.distinct.append(diversity.distinct_in_draws(predicted))
+            if moods is not None:
+                predicted = torch.cat([moods[j : j + 1], _predicted(self.evaluator.judge(drawn))])
+                spread.distinct.append(diversity.distinct_in_draws(predicted))
         return spread
 
     @torch.inference_mode()
@@ -153,6 +151,31 @@ class Yardstick:
         if not bool(torch.isfinite(images).all()):
             raise ValueError(f"{row.name}: images with values that are not finite; nothing can be measured")
         return to_bytes(images).cpu()
+
+
+def _predicted(judged: Judgement) -> Tensor | None:
+    return None if judged.moods is None else judged.moods.argmax(1).cpu()
+
+
+def _check_evaluator(evaluator: Segmenter, data: PreparedData) -> None:
+    """Raises InputError unless the network was trained on this data set, at this size."""
+    dataset, size, names = data.index["dataset"], (data.index["height"], data.index["width"]), data.space.names[1:]
+    differ = []
+    if evaluator.dataset != dataset:
+        differ.append(f"on {evaluator.dataset}, and these are {dataset}")
+    if evaluator.num_classes != len(names):
+        differ.append(f"for {evaluator.num_classes} classes, and these have {len(names)}")
+    elif evaluator.names != names:
+        k = next(k for k, pair in enumerate(zip(evaluator.names, names, strict=True)) if pair[0] != pair[1])
+        differ.append(f"where class {k + 1} is {evaluator.names[k]!r}, which is {names[k]!r} here")
+    if (evaluator.height, evaluator.width) != size:
+        differ.append(f"at {evaluator.height} x {evaluator.width} pixels, and these have {size[0]} x {size[1]}")
+    if differ:
+        of = f"--size {size[0]}" if dataset == "scenes" and size[0] == size[1] else f"--data {data.path}"
+        raise InputError(
+            f"{data.path}: the evaluation network was trained {'; '.join(differ)}. Train one for these data (dpsims "
+            f"train-evaluators {of} --out DIR) and give it as --evaluator DIR"
+        )
 
 
 def _batches(numbers: range, protocol: Protocol) -> Iterator[range]:

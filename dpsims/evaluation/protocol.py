@@ -10,16 +10,21 @@ import hashlib
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpsims.data.prepare import PreparedData, load_prepared
+from dpsims.errors import InputError
 from dpsims.evaluation import intervals, rebalancing, texture
+from dpsims.evaluation.drawn_images import find_drawn
 from dpsims.evaluation.measuring import Protocol, Yardstick
 from dpsims.evaluation.references import Reference, Synthesise, rows_for
 from dpsims.evaluation.segmenter import load_evaluator
 from dpsims.evaluation.unet import Segmenter
 from dpsims.files import check_file, write_json
 from dpsims.paths import CACHE, EVALUATORS
+
+if TYPE_CHECKING:
+    from dpsims.synthesis import Synthesizer
 
 FORMAT = 2  # 1 had one distance and no intervals
 
@@ -37,7 +42,7 @@ def evaluate(
     Args:
         synthesise: labels (B,H,W) int64 on the CPU, a seed per map -> (B,3,H,W) float in [-1,1] (clipped), any device.
         data: prepared data; split "val" is used.
-        evaluator: from `load_evaluator`, trained at the size of the data.
+        evaluator: from `load_evaluator`, trained on these data.
         progress: show a bar.
         settings: fields of `Protocol`: max_maps, samples_per_map, diversity_maps, seed, batch_size.
 
@@ -47,7 +52,7 @@ def evaluate(
         frechet_rebalanced: `frechet` with the moods that are drawn given their real shares, see `rebalancing.py`;
         rebalanced_moods: these; rebalanced_images: effective numbers of real and generated images it rests on.
         miou, pixel_accuracy: in [0,1], over the whole set; iou: by class name, None for an absent class.
-        diversity_l1: mean pairwise L1 in [0,1] of samples of one map, mean over maps.
+        diversity_l1: mean pairwise L1 in [0,1] of samples of one map, mean over maps; None of one image a map.
         <name>_interval: [low, high] of 90 % for the three distances, miou and diversity_l1, see `intervals.py`; None
         where there are too few maps (four for a distance, two for the others).
         mood_shares: by mood, of one image a map; moods_per_six: distinct moods in six draws of a map (None when fewer
@@ -55,7 +60,8 @@ def evaluate(
         num_images, num_maps_diversity: how many maps the figures rest on.
 
     Raises:
-        InputError: impossible settings; an evaluation network of another size or other classes.
+        InputError: impossible settings; an evaluation network of another size, other classes or another data set; data
+            without held-out photographs.
         ValueError: `synthesise` returned another shape or values that are not finite.
     """
     return _generated(synthesise, Yardstick(data, evaluator, Protocol(**settings)), progress)
@@ -83,10 +89,29 @@ def open_yardstick(
 
 def measure_checkpoint(checkpoint: str | Path, yardstick: Yardstick, progress: bool = True) -> dict:
     """The figures of a trained generator, as `evaluate` gives them, drawn where the evaluation network is."""
-    from dpsims.synthesis import load_generator
+    return _generated(_drawing(_generator(checkpoint, yardstick)), yardstick, progress)
 
-    generator = load_generator(checkpoint, device=yardstick.texture.device)
-    return _generated(lambda labels, seeds: generator(labels, seed=seeds), yardstick, progress)
+
+def _generator(checkpoint: str | Path, yardstick: Yardstick) -> "Synthesizer":
+    """The generator of a checkpoint; raises InputError unless it is for the classes and the size of the data."""
+    from dpsims.synthesis import load_generator  # only here: measuring anything else needs no generator
+
+    generator, data = load_generator(checkpoint, device=yardstick.texture.device), yardstick.data
+    size = (data.index["height"], data.index["width"])
+    if generator.size != size or generator.space.names != data.space.names:
+        draws, are = (
+            f"{space.num_classes} classes of {space.name} at {height} x {width} pixels"
+            for space, (height, width) in ((generator.space, generator.size), (data.space, size))
+        )
+        raise InputError(
+            f"{checkpoint}: draws {draws}, and {data.path} holds {are}, or has other names for them; give the data set "
+            "that it was trained on, prepared at its size"
+        )
+    return generator
+
+
+def _drawing(generator: "Synthesizer") -> Synthesise:
+    return lambda labels, seeds: generator(labels, seed=seeds)
 
 
 def reference_rows(
@@ -136,10 +161,10 @@ def diversity_ratio(row: dict, references: dict[str, dict]) -> float | None:
     """`diversity_l1` of a row over that of row "redrawn", which samples the known distribution: 1 is as it should be.
 
     Returns:
-        None where there is no such row (data other than Scenes) or its diversity is 0.
+        None where there is no such row (data other than Scenes), its diversity is 0 or that of `row` is not known.
     """
     known = references.get("redrawn", {}).get("diversity_l1")
-    return row["diversity_l1"] / known if known else None
+    return row["diversity_l1"] / known if known and row["diversity_l1"] is not None else None
 
 
 def evaluate_checkpoint(
@@ -171,14 +196,58 @@ def evaluate_checkpoint(
     Raises:
         InputError: anything missing, foreign or not matching; `out` cannot be written (found before measuring).
     """
-    from dpsims.synthesis import load_generator  # only here: measuring anything else needs no generator
-
     if out is not None:
         check_file(Path(out))
     yardstick = open_yardstick(data_path, evaluator_path, device, progress=progress, **settings)
-    generator = load_generator(checkpoint, device=device)
+    generator = _generator(checkpoint, yardstick)
+    row = Reference("generated", "what was given", _drawing(generator), range(yardstick.count))
+    facts = {"checkpoint": str(checkpoint), "texture_shares": texture.kinship(generator.config)}
+    return _measured(row, facts, yardstick, out, progress)
+
+
+def evaluate_images(
+    images: str | Path,
+    data_path: str | Path,
+    out: str | Path | None = None,
+    *,
+    evaluator_path: str | Path = EVALUATORS / "scenes-64",
+    device: str | None = "cpu",
+    progress: bool = True,
+    **settings: Any,
+) -> dict:
+    """Measure images that were drawn elsewhere, as `evaluate_checkpoint` does those of a checkpoint.
+
+    Args:
+        images: folder of PNG files, at least one for each label map that is drawn; `drawn_images.find_drawn` says how
+            they are named. Diversity is measured where each of the first maps has several, and None otherwise.
+        data_path, out, evaluator_path, device, progress, settings: as of `evaluate_checkpoint`.
+
+    Returns:
+        As `evaluate_checkpoint`, but instead of `checkpoint` it says `images`: their folder, how they are named, and
+        how many of each map were used.
+
+    Raises:
+        InputError: as of `evaluate_checkpoint` and `find_drawn`.
+    """
+    if out is not None:
+        check_file(Path(out))
+    yardstick = open_yardstick(data_path, evaluator_path, device, progress=progress, **settings)
+    drawn = find_drawn(images, yardstick.data, yardstick.count, progress)
+    draws = min(drawn.draws(yardstick.protocol.diversity_maps), yardstick.protocol.samples_per_map)
+    row = Reference("generated", "images drawn elsewhere", drawn, range(yardstick.count), draws=draws)
+    facts = {
+        "images": {"folder": str(images), "named_by": drawn.named_by, "draws": draws},
+        "texture_shares": "an unknown part: the images were drawn elsewhere",
+    }
+    return _measured(row, facts, yardstick, out, progress)
+
+
+def _measured(
+    reference: Reference, facts: dict[str, Any], yardstick: Yardstick, out: str | Path | None, progress: bool
+) -> dict:
+    """The result of one row beside the reference rows, written to `out`; `facts` say what was measured."""
     started = time.perf_counter()
-    row = _generated(lambda labels, seeds: generator(labels, seed=seeds), yardstick, progress)
+    row = yardstick.measure(reference, progress)
     drawn = time.perf_counter()
     rows = _reference_rows(yardstick, True, progress)
     row["diversity_ratio"] = diversity_ratio(row, rows)
@@ -186,8 +255,7 @@ def evaluate_checkpoint(
         "format": FORMAT,
         "protocol": describe(yardstick.data, yardstick.evaluator, yardstick.protocol),
         "evaluator": yardstick.evaluator.quality,
-        "checkpoint": str(checkpoint),
-        "texture_shares": texture.kinship(generator.config),
+        **facts,
         "generator": row,
         "references": rows,
         "seconds": {"generator": round(drawn - started, 1), "references": round(time.perf_counter() - drawn, 1)},

@@ -7,7 +7,6 @@ Standing: default of this project (the paper compares with other methods instead
 Shapes: B maps, N maps of the split, H and W pixels, K classes, M moods. Images (B,3,H,W) float in [-1,1].
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from torch.nn import functional
 from dpsims.data import scenes
 from dpsims.data.prepare import PreparedData
 from dpsims.errors import InputError
+from dpsims.evaluation.seeds import MAX_SAMPLES, map_and_draw
 from dpsims.images import to_tensor
 
 Synthesise = Callable[[Tensor, list[int]], Tensor]  # labels (B,H,W) int64, a seed per map -> (B,3,H,W) in [-1,1]
@@ -33,25 +33,15 @@ class Reference:
     synthesise: Synthesise
     maps: range  # which label maps of the split are drawn
     split: str = "val"  # whose label maps
+    draws: int = MAX_SAMPLES  # images of a map that there are at most
 
 
-class Lookup:
-    """Finds a label map of a split again by its contents, since `synthesise` is given nothing else.
+def places(seeds: list[int]) -> np.ndarray:
+    """Positions (B,) in the split of the maps that the seeds were made for.
 
-    Args:
-        labels: (N,H,W) uint8.
+    The seed tells what the map itself could not: two photographs may have the same label map.
     """
-
-    def __init__(self, labels: np.ndarray) -> None:
-        self._places = {self._key(m): i for i, m in reversed(list(enumerate(labels)))}  # twins: the first counts
-
-    @staticmethod
-    def _key(label_map: np.ndarray) -> bytes:
-        return hashlib.sha256(np.ascontiguousarray(label_map, dtype=np.uint8).tobytes()).digest()
-
-    def __call__(self, labels: Tensor) -> np.ndarray:
-        """Labels (B,H,W) -> positions (B,) in the split; KeyError for a map that is not in it."""
-        return np.array([self._places[self._key(m)] for m in labels.cpu().numpy()])
+    return np.array([map_and_draw(seed)[0] for seed in seeds])
 
 
 def mean_colours(images: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -68,7 +58,7 @@ def mean_colours(images: np.ndarray, labels: np.ndarray, num_classes: int) -> np
 
 def colour_by_class(data: PreparedData) -> Synthesise:
     """Every class in its mean colour over the training split (absent ones, and void if absent: mid-grey)."""
-    train = data.split("train")
+    train = data.pairs("train")
     table = np.nan_to_num(mean_colours(train.images, train.labels, data.index["num_classes"]), nan=127.5)
 
     def synthesise(labels: Tensor, seeds: list[int]) -> Tensor:
@@ -79,7 +69,7 @@ def colour_by_class(data: PreparedData) -> Synthesise:
 
 def colour_by_class_and_mood(data: PreparedData) -> Synthesise:
     """Every class in its mean colour in one mood, drawn uniformly by the seed: right colours and moods, no texture."""
-    train, num_classes = data.split("train"), data.index["num_classes"]
+    train, num_classes = data.pairs("train"), data.index["num_classes"]
     overall = np.nan_to_num(mean_colours(train.images, train.labels, num_classes), nan=127.5)
     tables = []
     for mood in range(len(scenes.MOODS)):
@@ -101,10 +91,9 @@ def draw_moods(seeds: list[int]) -> np.ndarray:
 
 
 def same_image(data: PreparedData, split: str = "val") -> Synthesise:
-    """The real image of the map itself."""
-    arrays = data.split(split)
-    find = Lookup(arrays.labels)
-    return lambda labels, seeds: to_tensor(arrays.images[find(labels)])
+    """The real image of the map itself; see `places`."""
+    images = data.pairs(split).images
+    return lambda labels, seeds: to_tensor(images[places(seeds)])
 
 
 def blurred(data: PreparedData) -> Synthesise:
@@ -120,13 +109,11 @@ def redrawn(data: PreparedData, mood: str | None = None) -> Synthesise:
 
     In drawn moods this *is* p(image | map), sampled perfectly: no generator can do better but by chance.
     """
-    find, index = Lookup(data.split("val").labels), data.index
-    size = (index["height"], index["width"])
+    index, size = data.index, (data.index["height"], data.index["width"])
 
     def synthesise(labels: Tensor, seeds: list[int]) -> Tensor:
-        places = find(labels)
         moods = draw_moods(seeds) if mood is None else np.full(len(seeds), scenes.MOODS.index(mood))
-        batch = scenes.render(places, size, seed=index["seed"], split="val", moods=moods)
+        batch = scenes.render(places(seeds), size, seed=index["seed"], split="val", moods=moods)
         if not np.array_equal(batch.labels, labels.cpu().numpy()):
             raise InputError(
                 f"{data.path}: holds other label maps than Scenes of seed {index['seed']} draws; prepare it anew"

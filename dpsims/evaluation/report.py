@@ -91,7 +91,8 @@ def markdown(lines: list[list[str]]) -> str:
 
 
 def verdict(row: Row, references: Mapping[str, Row]) -> list[str]:
-    """What the figures of a generator say beside the reference rows, one sentence a question.
+    """What the figures of a generator say beside the reference rows, one sentence a question; what cannot be said of
+    data other than Scenes is told.
 
     Args:
         row: of the generator, as `protocol.evaluate` returns it.
@@ -101,24 +102,31 @@ def verdict(row: Row, references: Mapping[str, Row]) -> list[str]:
 
 
 def _realism(row: Row, references: Mapping[str, Row]) -> str:
-    """Both distances beside the perfect sampler and flat colours in the right moods."""
-    flat, perfect = references["class_mood_mean"], references["redrawn"]
+    """Both distances beside flat colours, in the right moods where these are known, and the perfect sampler, or where
+    there is none other real images."""
+    colour = "class_mood_mean" if "class_mood_mean" in references else "class_mean"
+    best = next(name for name in BEST if name in references)
+    flat, perfect = references[colour], references[best]
     both = ("frechet", "frechet_texture")
     times, apart = zip(*((_times(row, perfect, key), _figure(perfect, key)) for key in both), strict=True)
     closer = [row[key] < flat[key] for key in both]
     said = {
-        (True, True): "closer to real images than flat colours in the right moods, by both distances",
+        (True, True): f"closer to real images than {NAMES[colour]}, by both distances",
         (True, False): "closer to real images than flat colours by the distance, but not by the texture distance",
         (False, True): "closer to real images than flat colours by the texture distance alone",
-        (False, False): "no closer to real images than flat colours in the right moods",
+        (False, False): f"no closer to real images than {NAMES[colour]}",
     }[tuple(closer)]
     low, high = row.get("frechet_interval") or (row["frechet"],) * 2
     sure = "not certain with these maps" if low <= flat["frechet"] <= high else "beyond the interval of its distance"
     return (
-        f"**Realism**: the distance is {_figure(row, 'frechet')}, {times[0]} that of a perfect sampler ({apart[0]}); "
+        f"**Realism**: the distance is {_figure(row, 'frechet')}, {times[0]} that of {BEST[best]} ({apart[0]}); "
         f"the texture distance is {_figure(row, 'frechet_texture')}, {times[1]} ({apart[1]}). It is {said} "
         f"({_figure(flat, 'frechet')}, {sure}, and {_figure(flat, 'frechet_texture')})."
     )
+
+
+# rows that are as close to real images as can be; the last says least
+BEST = {"redrawn": "a perfect sampler", "train": "other real images, of other maps", "real": "the very images"}
 
 
 def _times(row: Row, other: Row, key: str) -> str:
@@ -128,6 +136,8 @@ def _times(row: Row, other: Row, key: str) -> str:
 def _fidelity(row: Row, references: Mapping[str, Row]) -> str:
     """mIoU as a share of what real images reach, and whether flat colours reach it too."""
     real, flat = references["real"], references["class_mean"]
+    if not real["miou"]:
+        return "**Fidelity**: cannot be said: the segmenter finds nothing in real images."
     over = row["miou"] - flat["miou"]
     than = "more than" if over > 0.02 else "no more than" if over < -0.02 else "as much as"
     return (
@@ -138,15 +148,21 @@ def _fidelity(row: Row, references: Mapping[str, Row]) -> str:
 
 def _diversity(row: Row, references: Mapping[str, Row]) -> str:
     """Distance between draws beside the known one, and moods that are hardly drawn."""
-    known = references["redrawn"]["diversity_l1"]
-    lost = [mood for mood, share in row["mood_shares"].items() if share < 0.05]
-    moods = f"hardly ever drawn: {', '.join(lost)}" if lost else "no mood is lost"
-    if not row["diversity_l1"] or not known:
-        return f"**Diversity**: every draw of a map is the same image; {moods}."
-    return (
-        f"**Diversity**: two draws of a map are {row['diversity_l1'] / known:.2f} times as far apart as the known "
-        f"distribution has them; {_figure(row, 'moods_per_six')} moods in six draws (fair: {FAIR_MOODS:.2f}); {moods}."
-    )
+    between, known = row["diversity_l1"], references.get("redrawn", {}).get("diversity_l1")
+    if between is None:
+        said = ["not measured, with one image a map"]
+    elif not between:
+        said = ["every draw of a map is the same image"]
+    elif known:
+        said = [f"two draws of a map are {between / known:.2f} times as far apart as the known distribution has them"]
+    else:
+        said = [f"two draws of a map differ by {between:.3f} of the range of values; how far they should is not known"]
+    if between and row["moods_per_six"] is not None:
+        said.append(f"{_figure(row, 'moods_per_six')} moods in six draws (fair: {FAIR_MOODS:.2f})")
+    if row["mood_shares"]:
+        lost = [mood for mood, share in row["mood_shares"].items() if share < 0.05]
+        said.append(f"hardly ever drawn: {', '.join(lost)}" if lost else "no mood is lost")
+    return f"**Diversity**: {'; '.join(said)}."
 
 
 def mood_shares(row: Row) -> str:
@@ -173,7 +189,7 @@ def unsettled(rows: Mapping[str, Row], key: str = "frechet") -> str:
 
 # what this project asks of a shipped generator (default): shares of a reference row, or of all images
 BLUR_SHARE, MIOU_SHARE, MOOD_SHARES, DIVERSITY_RATIOS = 0.5, 0.85, (0.08, 0.3), (0.8, 1.2)
-JUDGED_BY = {"real", "blur_3x3", "class_mean", "class_mood_mean", "redrawn"}  # rows that `verdict` and `gates` need
+JUDGED_BY = {"real", "blur_3x3", "class_mean"}  # rows that `verdict` and `gates` need; all data have them
 
 
 @dataclass(frozen=True)
@@ -182,46 +198,46 @@ class Gate:
 
     asked: str
     found: str
-    met: bool
+    met: bool | None  # None: cannot be said; `found` has the reason
 
 
 def gates(row: Row, references: Mapping[str, Row]) -> list[Gate]:
-    """What is asked of a shipped generator of Scenes, and whether it has it; arguments as in `verdict`."""
-    blur, real, known = (references[name] for name in ("blur_3x3", "real", "redrawn"))
-    low, high = MOOD_SHARES
-    outside = {mood: share for mood, share in row["mood_shares"].items() if not low <= share <= high}
-    ratio = row["diversity_l1"] / known["diversity_l1"]
+    """What is asked of a shipped generator, and whether it has it; arguments as in `verdict`."""
+    blur, real, known = (references.get(name, {}) for name in ("blur_3x3", "real", "redrawn"))
+    (low, high), (least, most) = MOOD_SHARES, DIVERSITY_RATIOS
+    moods = Gate(f"every mood in {low:.0%} to {high:.0%} of the images", "cannot be said: moods are not known", None)
+    if row["mood_shares"]:
+        outside = {mood: share for mood, share in row["mood_shares"].items() if not low <= share <= high}
+        shares = ", ".join(f"{mood} {share:.1%}" for mood, share in outside.items())
+        moods = Gate(moods.asked, shares or "all are", not outside)
+    of_known = f"diversity L1 {least:g} to {most:g} times that of the known distribution"
     return [
-        Gate(
-            f"distance at most {BLUR_SHARE:g} times that of blurred real images",
-            f"{row['frechet']:.1f} of {blur['frechet']:.1f}: {row['frechet'] / blur['frechet']:.2f}",
-            row["frechet"] <= BLUR_SHARE * blur["frechet"],
-        ),
-        Gate(
-            f"mIoU at least {MIOU_SHARE:g} times that of real images",
-            f"{row['miou']:.3f} of {real['miou']:.3f}: {row['miou'] / real['miou']:.2f}",
-            row["miou"] >= MIOU_SHARE * real["miou"],
-        ),
-        Gate(
-            f"every mood in {low:.0%} to {high:.0%} of the images",
-            ", ".join(f"{mood} {share:.1%}" for mood, share in outside.items()) or "all are",
-            not outside,
-        ),
-        Gate(
-            f"diversity L1 {DIVERSITY_RATIOS[0]:g} to {DIVERSITY_RATIOS[1]:g} times that of the known distribution",
-            f"{row['diversity_l1']:.3f} of {known['diversity_l1']:.3f}: {ratio:.2f}",
-            DIVERSITY_RATIOS[0] <= ratio <= DIVERSITY_RATIOS[1],
-        ),
+        _share(row, blur, "frechet", f"distance at most {BLUR_SHARE:g} times that of blurred real images"),
+        _share(row, real, "miou", f"mIoU at least {MIOU_SHARE:g} times that of real images"),
+        moods,
+        _share(row, known, "diversity_l1", of_known),
     ]
+
+
+BOUNDS = {"frechet": (0.0, BLUR_SHARE), "miou": (MIOU_SHARE, float("inf")), "diversity_l1": DIVERSITY_RATIOS}
+
+
+def _share(row: Row, reference: Row, key: str, asked: str) -> Gate:
+    """A gate on a figure as a share of that of a reference row."""
+    if row.get(key) is None:
+        return Gate(asked, "cannot be said: not measured, with one image a map", None)
+    if not reference.get(key):
+        return Gate(asked, f"cannot be said: {_figure(row, key)}, and there is nothing to compare it with", None)
+    (low, high), share = BOUNDS[key], row[key] / reference[key]
+    return Gate(asked, f"{_figure(row, key)} of {_figure(reference, key)}: {share:.2f}", low <= share <= high)
 
 
 def gate_table(row: Row, references: Mapping[str, Row]) -> str:
     """What is asked of a shipped generator, and what was found, as a Markdown table under one sentence."""
     found = gates(row, references)
-    lines = [[gate.asked, gate.found, "met" if gate.met else "**missed**"] for gate in found]
-    said = (
-        f"Of {len(found)} things that this project asks of a model that it ships, {sum(g.met for g in found)} are met:"
-    )
+    words, met = {True: "met", False: "**missed**", None: "open"}, sum(gate.met is True for gate in found)
+    lines = [[gate.asked, gate.found, words[gate.met]] for gate in found]
+    said = f"Of {len(found)} things that this project asks of a model that it ships, {met} are met:"
     return f"{said}\n\n{markdown([['asked', 'found', 'so'], *lines])}"
 
 

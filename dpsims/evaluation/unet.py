@@ -1,8 +1,9 @@
 """The evaluation network: a small UNet that names the class of every pixel and the mood of an image; and features.
 
-It shares nothing with the discriminator that it judges: another architecture (a plain UNet with group normalisation,
-where the discriminator uses a timm ResNet), another seed, another set of images (split "evaluator", which no model is
-trained on). Standing: the whole network is a *default* of this project. The paper measures with Inception and with
+It shares no weights with the discriminator that it judges: another architecture (a plain UNet with group normalisation,
+where the discriminator uses a timm ResNet) and another seed. Of Scenes it has images of its own (split "evaluator",
+which no model is trained on); other data have one training split, which it shares with the models, as published
+segmenters do. Standing: the whole network is a *default* of this project. The paper measures with Inception and with
 published segmenters; those cannot judge procedural scenes.
 
 Shapes: B images, C channels, H and W pixels, K classes, M moods, F features.
@@ -27,7 +28,7 @@ class Judgement:
     """What the network says of a batch of images."""
 
     classes: Tensor  # (B,K,H,W) logits, channel k-1 is class k
-    moods: Tensor  # (B,M) logits
+    moods: Tensor | None  # (B,M) logits; None of a network without a mood head
     features: Tensor  # (B,F) standardised: mean 0 and standard deviation 1 over real images, each on its own
 
 
@@ -55,7 +56,7 @@ class Segmenter(nn.Module):
 
     Args:
         num_classes: K, without void.
-        moods: names of the moods, in the order of the mood head.
+        moods: names of the moods, in the order of the mood head; none: no such head.
         height, width: size in pixels of the images it is trained on, multiples of 8.
         widths: channels of the four levels, multiples of 8.
     """
@@ -73,8 +74,9 @@ class Segmenter(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes, self.moods, self.height, self.width, self.widths = num_classes, moods, height, width, widths
-        self.sha256 = ""  # of the weights file, set by `load_evaluator`
-        self.quality: dict[str, float] = {}  # on held-out real images, set by `load_evaluator`
+        self.sha256 = ""  # of the weights file, set by `load_evaluator`, as the following
+        self.dataset, self.names = "", ()  # what it was trained on, and the K classes
+        self.quality: dict[str, float | None] = {}  # on held-out real images
         self.down = nn.ModuleList(
             ConvBlock(inputs, outputs, depth=2) for inputs, outputs in zip((3, *widths[:-1]), widths, strict=True)
         )
@@ -82,7 +84,7 @@ class Segmenter(nn.Module):
             ConvBlock(below + skip, skip, depth=1) for below, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.class_head = nn.Conv2d(widths[0], num_classes, 1)
-        self.mood_head = nn.Linear(2 * widths[-1], len(moods))
+        self.mood_head = nn.Linear(2 * widths[-1], len(moods)) if moods else None
         self.num_features = 2 * sum(widths[level] for level in FEATURE_LEVELS)
         self.register_buffer("feature_mean", torch.zeros(self.num_features))
         self.register_buffer("feature_std", torch.ones(self.num_features))
@@ -105,7 +107,8 @@ class Segmenter(nn.Module):
         for block, skip in zip(self.up, levels[-2::-1], strict=True):
             x = block(torch.cat([functional.interpolate(x, scale_factor=2, mode="nearest"), skip], dim=1))
         features = (self.raw_features(levels) - self.feature_mean) / self.feature_std
-        return Judgement(self.class_head(x).float(), self.mood_head(pool(levels[-1])).float(), features)
+        moods = None if self.mood_head is None else self.mood_head(pool(levels[-1])).float()
+        return Judgement(self.class_head(x).float(), moods, features)
 
     @torch.inference_mode()
     def judge(self, images: Tensor) -> Judgement:
