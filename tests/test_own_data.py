@@ -27,10 +27,10 @@ def test_all_notebooks_over_a_data_set_from_the_disk(tmp_path, dataset):
     given = [f"data_path={data}", f"evaluator={network}", *TINY]
     sets = [part for setting in given for part in ("--set", setting)]
     command("reproduce", "--preset", "own_data", *sets, "--out", out)
-    figures = {name: read_json(out / f"{name}/metrics.json", "") for name in (
-        "01_data_preparation", "02_backbone_ablations", "03_training", "04_evaluation", "05_label_map_explorer")}  # fmt: skip
-    assert figures["01_data_preparation"]["training images"] == 12
-    assert figures["03_training"]["steps"] == 20 and figures["03_training"]["finished"]
-    measured = figures["04_evaluation"]["figures"]["generator"]
+    figures = {path.parent.name[:2]: read_json(path, "") for path in out.glob("*/metrics.json")}
+    assert sorted(figures) == ["01", "02", "03", "04", "05"]
+    assert figures["01"]["training images"] == 12
+    assert figures["03"]["steps"] == 20 and figures["03"]["finished"]
+    measured = figures["04"]["figures"]["generator"]
     assert measured["frechet"] > 0 and measured["moods_per_six"] is None
     assert read_json(out / "03_training/run/config.json", "")["data"]["dataset"] == dataset
