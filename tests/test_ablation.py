@@ -271,7 +271,7 @@ def test_findings_say_no_more_than_the_figures():
 def test_the_verdict_counts_what_is_beyond_doubt():
     assert "in 4 in its favour and in 0 against it: these trainings speak for the claim." in statistics.verdict(THREE)
     turned = made({"pretrained": [20, 21, 25], "scratch": [10, 12, 14]})
-    assert "in 0 in its favour and in 4 against it: these trainings speak against" in statistics.verdict(turned)
+    assert "in 0 in its favour and in 3 against it: these trainings speak against" in statistics.verdict(turned)
     opened = made({"pretrained": [10, 30, 14], "scratch": [20, 21, 25]})
     assert "in 0 in its favour and in 0 against it: these trainings do not show" in statistics.verdict(opened)
 
