@@ -101,6 +101,16 @@ def spread_colours(count: int) -> tuple[tuple[int, int, int], ...]:
     return tuple(colours)
 
 
+def resize_nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Label maps (..., H, W) -> (..., h, w): each pixel takes the one whose centre is nearest to its own, along either
+    axis; of two as near the lower, or the right one.
+
+    In whole numbers: sums of fractions, as Pillow has them, break such ties now this way and now that.
+    """
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(ids.shape[-2:], size, strict=True))
+    return ids[..., rows[:, None], columns]
+
+
 @cache
 def class_table(name: str) -> tuple[dict[str, str], ...]:
     """The rows of ``data/labels/<name>.csv`` by id, 0 being void (columns id, name, red, green, blue, and evaluation

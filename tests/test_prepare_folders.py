@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +22,6 @@ from dpsims.data import shards
 from dpsims.data.folders import find_folders
 from dpsims.data.prepare import load_prepared
 from dpsims.data.prepare_folders import check_folders, prepare_folders
-from dpsims.encodings import encoding
 from dpsims.errors import InputError
 from dpsims.labels import label_space
 from dpsims.paths import DATA, ROOT
@@ -236,46 +234,6 @@ def test_labels_of_another_size_but_the_same_aspect(tmp_path):
     photo = tmp_path / "in" / PHOTO
     Image.open(photo).resize((82, 128)).save(photo)
     assert not check_folders("ade20k", tmp_path / "in", **QUIET).bad
-
-
-def test_random_maps_are_prepared_exactly_or_refused_by_name(tmp_path):
-    """Random values, modes, sizes and names: labels equal to an independent nearest resize, or the right file named."""
-    draw, seen = np.random.default_rng(3), {"good": 0, "bad": 0}
-    for trial, dataset in enumerate(["ade20k", "coco_stuff", "cityscapes"] * 4):
-        root = tmp_path / f"in {trial}"
-        trees.plant(root, dataset, "spade", train=0, val=1)
-        coding, truth, wrong = encoding(dataset), {}, set()
-        for _ in range(6):
-            name = "".join(draw.choice(list("ab -äß.日'$"), 5)) + "z"
-            name = name.lstrip(".") or "z"
-            height, width = (int(side) for side in draw.integers(1, 70, 2))
-            ids = draw.integers(0, coding.space.num_classes + 1, (height, width), dtype=np.uint8)
-            ids[0, 0] = 1
-            values = coding.encode(ids)
-            if draw.random() < 0.1:
-                values.flat[draw.integers(values.size)] = {"ade20k": 151, "coco_stuff": 182, "cityscapes": 34}[dataset]
-                wrong.add(name)
-            image = Image.fromarray(values.astype(np.uint16) if draw.random() < 0.3 else values)
-            if image.mode == "L" and draw.random() < 0.4:
-                image.putpalette(draw.bytes(768))
-            for folder in ("train_img", "train_label"):
-                (root / folder).mkdir(exist_ok=True)
-            Image.fromarray(draw.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(
-                root / f"train_img/{name}.png"
-            )
-            image.save(root / f"train_label/{name}.png")
-            truth[name] = ids
-        if wrong:
-            with pytest.raises(InputError) as caught:
-                prepare_folders(dataset, root, tmp_path / f"out {trial}", size=32, **QUIET)
-            assert Path(str(caught.value).split(": ")[0]).stem == min(wrong)
-            seen["bad"] += 1
-        else:
-            out, _ = prepare_folders(dataset, root, tmp_path / f"out {trial}", size=32, **QUIET)
-            for name, labels in zip(sorted(truth), load_prepared(out).split("train").labels, strict=True):
-                assert np.array_equal(labels, nearest(truth[name], 32, 32))
-            seen["good"] += 1
-    assert min(seen.values()) >= 2, seen
 
 
 def many(root, count=130):

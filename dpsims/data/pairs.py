@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from dpsims.data.folders import Pair
 from dpsims.encodings import Encoding, Palette
 from dpsims.errors import InputError
-from dpsims.labels import VOID
+from dpsims.labels import VOID, resize_nearest
 
 ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned when it is shown
 TURNS = {  # by the values of that tag; 1 and those that nothing should write leave the picture as it is
@@ -38,14 +38,14 @@ def convert(pair: Pair, coding: Encoding | Palette, size: tuple[int, int] | None
     Args:
         pair: with an image.
         coding: of the label map.
-        size: (h, w); None to check alone. Images are resized bicubic with antialiasing, labels take the nearest pixel.
+        size: (h, w); None to check alone. Images are resized bicubic with antialiasing, labels to the nearest
+            pixel (`resize_nearest`).
 
     Raises:
         InputError: a file that cannot be read as what it is, sizes that disagree, an unknown class, nothing but void.
     """
     ids = coding.read(pair.labels)  # (H, W)
-    labels = Image.fromarray(ids)
-    pixels = np.array(labels.histogram()[: coding.space.num_classes + 1])
+    pixels = np.array(Image.fromarray(ids).histogram()[: coding.space.num_classes + 1])
     if pixels[VOID] == ids.size:
         raise InputError(f"{pair.labels}: every pixel is void, so nothing can be learnt from it; leave the pair out")
     image = _upright(read_image(pair.image), ids.shape, pair)
@@ -53,7 +53,7 @@ def convert(pair: Pair, coding: Encoding | Palette, size: tuple[int, int] | None
         return Converted(None, None, pixels, ids.shape)
     width_first = (size[1], size[0])  # as Pillow has it
     small = np.asarray(image.resize(width_first, Image.Resampling.BICUBIC))
-    return Converted(small, np.asarray(labels.resize(width_first, Image.Resampling.NEAREST)), pixels, ids.shape)
+    return Converted(small, resize_nearest(ids, size), pixels, ids.shape)
 
 
 def read_image(path: Path) -> Image.Image:

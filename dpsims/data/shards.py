@@ -26,7 +26,7 @@ from dpsims.encodings import Encoding, Palette
 from dpsims.errors import InputError
 from dpsims.files import sha256
 
-VERSION = 1  # one more whenever the same files give other arrays
+VERSION = 2  # one more whenever the same files give other arrays
 CHUNK = 32  # pairs; of 256 x 256 pixels they take 8 MB
 FEW = 4  # chunks; fewer are made here, since a process takes a second to start
 
