@@ -249,3 +249,16 @@ def test_the_table_in_the_data_readme_is_the_table_in_the_code():
         for name, cell in zip(("raw", "oasis", "spade"), cells, strict=True):
             first, void = ENCODINGS[dataset].get(name, (0, None))
             assert cell == (f"{first}..{first + COUNTS[dataset] - 1}, void {void}" if void is not None else "")
+
+
+def test_a_damaged_png_is_refused_wherever_the_damage_lies(tmp_path):
+    """Pillow alone reads most of these as other classes, without a word."""
+    ids, path = np.repeat(np.arange(12, dtype=np.uint8), 300).reshape(60, 60) + 1, tmp_path / "a.png"
+    Image.fromarray(ids).save(path)
+    whole = path.read_bytes()
+    for place, change in product(range(len(whole)), (1, 16)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ change]) + whole[place + 1 :])
+        with pytest.raises(InputError, match="a.png: not a readable image"):
+            RAW.read(path)
+    path.write_bytes(whole + b"what some programs add")
+    assert np.array_equal(RAW.read(path), ids)

@@ -269,7 +269,8 @@ def test_prepared_exactly_or_refused_by_name(data_set):
         if report.bad:
             with pytest.raises(InputError) as caught:
                 prepare_folders(coding.dataset, root, strict, **rest)
-            assert str(caught.value).startswith(report.bad[0]) and not strict.exists()
+            assert str(caught.value).startswith(report.bad[0]), str(caught.value)
+            assert not strict.exists()
             assert ("further files" in str(caught.value)) == (len(report.bad) > 1)
 
 

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from dpsims.data.folders import Pair
 from dpsims.encodings import Encoding, Palette
 from dpsims.errors import InputError
+from dpsims.label_files import check_png
 from dpsims.labels import VOID, resize_nearest
 
 ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned when it is shown
@@ -64,6 +65,7 @@ def read_image(path: Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            check_png(path)
             with Image.open(path) as image:
                 image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
