@@ -182,7 +182,7 @@ def read_label_map(path: str | Path, space: LabelSpace, size: tuple[int, int] | 
     if size is not None and ids.shape != tuple(size):
         raise InputError(
             f"{path}: {ids.shape[0]} x {ids.shape[1]} pixels (height x width), but the model takes {size[0]} x "
-            f"{size[1]}; resize the map with nearest-neighbour interpolation"
+            f"{size[1]}; resize the map with nearest-neighbour interpolation (dpsims generate: --resize)"
         )
     space.check(ids, str(path))
     return ids

@@ -27,7 +27,7 @@ TURNS = {  # by the values of that tag; 1 and those that nothing should write le
 class Converted(NamedTuple):
     """A checked pair. `image` and `ids` are None where no size was asked for."""
 
-    image: np.ndarray | None  # (h, w, 3) uint8
+    image: np.ndarray | None  # (h, w, 3) uint8; also None of a label map alone
     ids: np.ndarray | None  # (h, w) uint8
     pixels: np.ndarray  # (K+1,) number of pixels of each id in the file
     shape: tuple[int, int]  # (H, W)
@@ -37,7 +37,7 @@ def convert(pair: Pair, coding: Encoding | Palette, size: tuple[int, int] | None
     """Reads and checks a pair.
 
     Args:
-        pair: with an image.
+        pair: or a label map alone.
         coding: of the label map.
         size: (h, w); None to check alone. Images are resized bicubic with antialiasing, labels to the nearest
             pixel (`resize_nearest`).
@@ -49,11 +49,11 @@ def convert(pair: Pair, coding: Encoding | Palette, size: tuple[int, int] | None
     pixels = np.array(Image.fromarray(ids).histogram()[: coding.space.num_classes + 1])
     if pixels[VOID] == ids.size:
         raise InputError(f"{pair.labels}: every pixel is void, so nothing can be learnt from it; leave the pair out")
-    image = _upright(read_image(pair.image), ids.shape, pair)
+    image = None if pair.image is None else _upright(read_image(pair.image), ids.shape, pair)
     if size is None:
         return Converted(None, None, pixels, ids.shape)
     width_first = (size[1], size[0])  # as Pillow has it
-    small = np.asarray(image.resize(width_first, Image.Resampling.BICUBIC))
+    small = None if image is None else np.asarray(image.resize(width_first, Image.Resampling.BICUBIC))
     return Converted(small, resize_nearest(ids, size), pixels, ids.shape)
 
 
