@@ -1,5 +1,6 @@
 """Label maps without photographs: prepared, refused where photographs are needed, and drawn at once."""
 
+import json
 import re
 import shutil
 
@@ -159,3 +160,12 @@ def test_an_encoding_that_is_none(tmp_path):
     Image.new("L", (64, 64), 1).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="'bgr' is not one of raw, rgb"):
         generate_files(SHIPPED, tmp_path / "a.png", tmp_path / "out", n=1, encoding_name="bgr", progress=False)
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "b/../../a"])
+def test_names_that_lead_out_of_the_folder_are_refused(scenes_alone, tmp_path, name):
+    folder = shutil.copytree(scenes_alone, tmp_path / "data")
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({**index, "held_out": ["a", name]}))
+    with pytest.raises(InputError, match=f"index.json: held_out: '{name}' leads out of a folder"):
+        generate_files(SHIPPED, folder, tmp_path / "out", n=1, progress=False)
