@@ -81,9 +81,11 @@ def _loaded(path: Path) -> Image.Image:
 def check_png(path: Path) -> None:
     """Raises ValueError for a PNG with bytes that are not what was written, by the sums that guard its chunks: Pillow
     reads most of these as other pixels, without a word."""
-    content = path.read_bytes()
-    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89PNG\r\n\x1a\n":
+            return
+        file.seek(0)
+        content = file.read()
     start, name = 8, b""
     while name != b"IEND" and start < len(content):
         length, name = int.from_bytes(content[start : start + 4]), content[start + 4 : start + 8]
