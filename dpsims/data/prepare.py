@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from dpsims import paths
 from dpsims.data import scenes
-from dpsims.data.guard import locked, stop_signals
+from dpsims.data.guard import check_room, locked, stop_signals
 from dpsims.data.index import FORMAT, again, read_index
 from dpsims.errors import InputError
 from dpsims.files import sha256
@@ -34,7 +34,7 @@ from dpsims.labels import LabelSpace, label_space
 CHUNK = 16  # images made at a time
 MAX_SIDE = 512  # pixels: what the scenes are drawn for, and what fits into memory
 
-Chunk = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # images, labels, moods
+Chunk = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]  # images, labels, moods
 Source = Callable[[str, int], Iterator[Chunk]]  # (split, number of images) -> the chunks of the split, in order
 
 
@@ -202,9 +202,11 @@ def write_prepared(
 
     Args:
         out: the folder; new, empty, or made before from the same header and counts.
-        header: what the data are; "height", "width" and "num_classes" must be there.
-        counts: images of each split.
-        source: gives the chunks of a split in order, all with moods or all without.
+        header: what the data are; "height", "width" and "num_classes" must be there, and "photos": False for label
+            maps alone.
+        counts: images, or label maps, of each split.
+        source: gives the chunks of a split in order, all with moods or all without; with images unless "photos" is
+            False.
         progress: show a bar.
 
     Returns:
@@ -231,15 +233,6 @@ def write_prepared(
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error}); give another folder") from error
     return out
-
-
-def check_room(out: Path, header: dict[str, Any], counts: dict[str, int]) -> None:
-    """Raises InputError where the disk is too small: a memory map that outgrows it kills the process without a word."""
-    needed = sum(counts.values()) * header["height"] * header["width"] * 4  # three bytes of colour, one of label
-    free = shutil.disk_usage(next(parent for parent in out.parents if parent.exists())).free
-    if needed > free:
-        sizes = f"{sum(counts.values())} images take {needed / 1e9:.4g} GB, {free / 1e9:.4g} GB are free"
-        raise InputError(f"{out}: {sizes}; give fewer images, smaller ones, or a folder on another disk")
 
 
 def _until(ended: threading.Event, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -282,24 +275,29 @@ def _make(out: Path, header: dict[str, Any], counts: dict[str, int], source: Sou
 def _write_split(folder: Path, header: dict[str, Any], count: int, chunks: Iterator[Chunk], bar: tqdm) -> np.ndarray:
     """Write the arrays of one split; returns the pixels of each class, (K+1,) int64 with void first."""
     shape, classes = (count, header["height"], header["width"]), header["num_classes"] + 1
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
     labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.uint8, shape)
+    images = None
+    if header.get("photos", True):
+        images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
     pixels = np.zeros((count, classes), np.int64)  # of each class in each image
     moods: list[np.ndarray] = []
     done = 0
     for image, label, mood in chunks:
-        place = slice(done, done + len(image))
-        images[place], labels[place] = image, label
+        place = slice(done, done + len(label))
+        labels[place] = label
+        if images is not None:
+            images[place] = image
         for number, one in enumerate(label, start=done):
             pixels[number] = np.bincount(one.ravel(), minlength=classes)
         if mood is not None:
             moods.append(mood)
-        done += len(image)
-        bar.update(len(image))
+        done += len(label)
+        bar.update(len(label))
     if done != count:
         raise ValueError(f"{folder}: the source gave {done} images, {count} were announced")
-    images.flush()
     labels.flush()
+    if images is not None:
+        images.flush()
     np.save(folder / "rarest.npy", rarest_class(pixels), allow_pickle=False)
     if moods:
         np.save(folder / "moods.npy", np.concatenate(moods), allow_pickle=False)
