@@ -248,7 +248,7 @@ def training_curves(metrics: Mapping[str, Sequence[float]]) -> Figure:
         ("Terms of the generator's loss, weighted", "loss",
          {"loss_g_pixel": "pixel", "loss_g_contrastive": "contrastive", "loss_g_diversity": "diversity"}),
         ("Who is ahead", "share, standard deviation",
-         {"fakes_found": "share of fakes found", "sigma": "feature noise $\\sigma_t$"}),
+         {"fakes_found": "share of fakes found", "sigma": "feature noise $\\sigma_k$"}),
         ("Gradient of each term in G", "L2 norm",
          {"grad_pixel": "pixel", "grad_contrastive": "contrastive", "grad_diversity": "diversity"}),
     )  # fmt: skip

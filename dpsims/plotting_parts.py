@@ -72,7 +72,7 @@ def noise_levels(gaps: np.ndarray, targets: np.ndarray, histories: Mapping[str, 
 
     Args:
         gaps, targets: (M,) how far D is ahead, and the level that this leads to in the end.
-        histories: name of a constant gap -> sigma_t over the steps.
+        histories: name of a constant gap -> sigma_k over the steps.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.1), sharey=True)
     left.plot(gaps, targets, color="#222")
