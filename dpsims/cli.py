@@ -212,7 +212,9 @@ def train(
 @app.command()
 def generate(
     checkpoint: Annotated[Path, Option(help="Checkpoint folder, such as data/checkpoints/scenes-64.")],
-    labels: Annotated[Path, Option(help="A label map (8-bit PNG of class ids, 0 = void), or a folder of them.")],
+    labels: Annotated[
+        Path, Option(help="A label map (8-bit PNG of class ids, 0 = void), a folder of them, or a prepared data set.")
+    ],
     out: Annotated[Path, Option(help="Folder for the images (PNG).")],
     seed: Seed = 0,
     n: Annotated[int, Option(min=1, help="Images for each label map, each with its own noise.")] = 4,
@@ -221,7 +223,7 @@ def generate(
     ] = None,
     lock: Annotated[bool, Option("--lock", help="With --vary: keep every other pixel, bit for bit.")] = False,
 ) -> None:
-    """Draw images from label maps alone; no photograph is read.
+    """Draw images from label maps alone; no photograph is read. Of a prepared data set the held-out maps are drawn.
 
     Example: dpsims generate --checkpoint data/checkpoints/scenes-64 --labels map.png --n 4 --out runs/images
     """

@@ -14,6 +14,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from dpsims.checks import as_seeds
+from dpsims.data.loader import middle
+from dpsims.data.prepare import load_prepared
 from dpsims.errors import InputError
 from dpsims.files import replacing
 from dpsims.images import to_uint8
@@ -39,7 +41,8 @@ def generate_files(
 
     Args:
         checkpoint_path: see `load_generator`.
-        labels: a PNG of class ids, or a folder of them.
+        labels: a PNG of class ids, a folder of them, or a prepared data set: its held-out label maps, called as they
+            were when it was prepared, or by their position in the split; the middle of larger ones.
         out: folder for the images; made if need be.
         seed: of the first image of every map.
         n: images a map, at most `MAX_IMAGES`.
@@ -58,14 +61,17 @@ def generate_files(
     seeds = as_seeds(seed, n + 1)
     if lock and not vary:
         raise InputError("lock: keeps what is outside the classes of vary; give them too")
-    files = _label_files(Path(labels))
+    labels, out, written = Path(labels), Path(out), []
+    files = [] if (labels / "index.json").is_file() else _label_files(labels)
     synthesize = load_generator(checkpoint_path, None)
     classes = [synthesize.space.id_of(name) for name in vary]
-    maps = [read_label_map(path, synthesize.space, synthesize.size) for path in files]
-    out, written = Path(out), []
-    for path, ids in tqdm(list(zip(files, maps, strict=True)), "generating", unit="map", disable=not progress):
-        for name, image in _images_of(synthesize, torch.from_numpy(ids)[None], seeds, classes, lock):
-            target = out / f"{path.stem}_{name}.png"
+    if files:
+        maps = {path.stem: read_label_map(path, synthesize.space, synthesize.size) for path in files}
+    else:
+        maps = _held_out(labels, synthesize)
+    for stem, ids in tqdm(maps.items(), "generating", unit="map", disable=not progress):
+        for name, image in _images_of(synthesize, torch.from_numpy(np.array(ids))[None], seeds, classes, lock):
+            target = out / f"{stem}_{name}.png"
             with replacing(target) as temporary:
                 Image.fromarray(image).save(temporary, format="PNG")
             written.append(target)
@@ -81,6 +87,21 @@ def _label_files(labels: Path) -> list[Path]:
         if first.stem == second.stem:
             raise InputError(f"{second}: its images would replace those of {first.name}; rename one of the two")
     return files
+
+
+def _held_out(folder: Path, synthesize: Synthesizer) -> dict[str, np.ndarray]:
+    """The held-out label maps (H, W) of a prepared data set by name, or by position where it has no names."""
+    data = load_prepared(folder)
+    labels = data.split("val").labels
+    fits = all(there >= side for there, side in zip(labels.shape[1:], synthesize.size, strict=True))
+    if data.space.names != synthesize.space.names or not fits:
+        draws, holds = (
+            f"{space.num_classes} classes of {space.name} at {height} x {width} pixels"
+            for space, (height, width) in ((synthesize.space, synthesize.size), (data.space, labels.shape[1:]))
+        )
+        raise InputError(f"{folder}: holds {holds}, and the model draws {draws}; give the data that it was trained on")
+    names = data.index.get("held_out") or map(str, range(len(labels)))
+    return dict(zip(names, middle(labels, synthesize.size), strict=True))
 
 
 def _images_of(

@@ -346,7 +346,7 @@ def test_prepared_folders_know_their_names(tmp_path):
     path, _ = prepare_folders("cityscapes", tmp_path / "in", tmp_path / "out", size=16, skip_bad=True, progress=False)
     assert load_prepared(path).index["held_out"] == ["ulm/ulm_0_000019", "ulm/ulm_2_000019"], "without the bad one"
     index = json.loads((path / "index.json").read_text())
-    for wrong in (["a"], "ab", [1, 2]):
+    for wrong in (["a"], "ab", [1, 2], ["a", "/b"], ["a", "../b"]):
         (path / "index.json").write_text(json.dumps(index | {"held_out": wrong}))
         with pytest.raises(InputError, match="held_out .* is not a name for each of the 2 pairs"):
             load_prepared(path)
@@ -387,6 +387,9 @@ def test_from_files_to_figures(tmp_path, dataset, monkeypatch):
     assert result["generator"]["diversity_l1"] > 0 and "redrawn" not in result["references"]
     assert table.split()[0] == "images" and "diversity L1" in table and "mood" not in table
     assert load_generator(run).space.names == load_prepared(data).space.names
+
+    dpsims("generate", "--checkpoint", run, "--labels", data, "--n", 2, "--out", tmp_path / "drawn")
+    assert "diversity L1" in dpsims(*measure, "--images", tmp_path / "drawn"), "named as evaluate looks for them"
 
     generator, arrays = load_generator(run), load_prepared(data).split("val")
     pictures = to_uint8(generator(arrays.labels, seed=[sample_seed(0, j, 0) for j in range(4)]))

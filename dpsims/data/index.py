@@ -67,9 +67,14 @@ def _problem(index: Any) -> str:
 def _held_out_problem(index: dict[str, Any]) -> str:
     """Of the names of the held-out pairs, which only data sets from the disk have."""
     names, count = index.get("held_out"), index["splits"].get("val", {}).get("count")
-    if names is None or (isinstance(names, list) and len(names) == count and all(isinstance(n, str) for n in names)):
+    if names is None or (isinstance(names, list) and len(names) == count and all(map(_below, names))):
         return ""
     return f"held_out {short(names)} is not a name for each of the {count} pairs of val"
+
+
+def _below(name: Any) -> bool:
+    """Whether it is a path that stays below its folder: images are written by these names."""
+    return isinstance(name, str) and not name.startswith("/") and ".." not in name.split("/")
 
 
 def _names_problem(index: dict[str, Any]) -> str:
