@@ -16,6 +16,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from tqdm.auto import tqdm
 
 from dpsims import paths
 from dpsims.data import scenes
+from dpsims.data.array_file import ArrayFile
 from dpsims.data.guard import locked, stop_signals
 from dpsims.data.index import FORMAT, again, read_index
 from dpsims.errors import InputError
@@ -234,7 +236,7 @@ def write_prepared(
 
 
 def check_room(out: Path, header: dict[str, Any], counts: dict[str, int]) -> None:
-    """Raises InputError where the disk is too small: a memory map that outgrows it kills the process without a word."""
+    """Raises InputError where the disk is too small: it is told before the work, not after hours of it."""
     needed = sum(counts.values()) * header["height"] * header["width"] * 4  # three bytes of colour, one of label
     free = shutil.disk_usage(next(parent for parent in out.parents if parent.exists())).free
     if needed > free:
@@ -264,11 +266,10 @@ def _make(out: Path, header: dict[str, Any], counts: dict[str, int], source: Sou
         with tqdm(total=sum(counts.values()), desc=f"{header['dataset']} {out.name}", disable=not progress) as bar:
             for name, count in counts.items():
                 (part / name).mkdir(parents=True)
-                pixels = _write_split(part / name, header, count, source(name, count), bar)
+                pixels, files = _write_split(part / name, header, count, source(name, count), bar)
                 splits[name] = {"count": count, "class_pixels": pixels.tolist()}
-        for file in sorted(part.rglob("*.npy")):
-            hashes[file.relative_to(part).as_posix()] = sha256(file)
-        index = {**header, "splits": splits, "sha256": hashes}
+                hashes |= {f"{name}/{file}": digest for file, digest in files.items()}
+        index = {**header, "splits": splits, "sha256": dict(sorted(hashes.items()))}
         (part / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
         try:
             os.rename(part, out)  # works on a folder that is missing or empty
@@ -279,31 +280,32 @@ def _make(out: Path, header: dict[str, Any], counts: dict[str, int], source: Sou
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _write_split(folder: Path, header: dict[str, Any], count: int, chunks: Iterator[Chunk], bar: tqdm) -> np.ndarray:
-    """Write the arrays of one split; returns the pixels of each class, (K+1,) int64 with void first."""
+def _write_split(
+    folder: Path, header: dict[str, Any], count: int, chunks: Iterator[Chunk], bar: tqdm
+) -> tuple[np.ndarray, dict[str, str]]:
+    """Write the arrays of one split; returns pixels of each class, (K+1,) int64, void first, and hashes by file."""
     shape, classes = (count, header["height"], header["width"]), header["num_classes"] + 1
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
-    labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.uint8, shape)
     pixels = np.zeros((count, classes), np.int64)  # of each class in each image
     moods: list[np.ndarray] = []
     done = 0
-    for image, label, mood in chunks:
-        place = slice(done, done + len(image))
-        images[place], labels[place] = image, label
-        for number, one in enumerate(label, start=done):
-            pixels[number] = np.bincount(one.ravel(), minlength=classes)
-        if mood is not None:
-            moods.append(mood)
-        done += len(image)
-        bar.update(len(image))
+    files = ArrayFile(folder / "images.npy", (*shape, 3)), ArrayFile(folder / "labels.npy", shape)
+    with closing(files[0]), closing(files[1]):
+        for image, label, mood in chunks:
+            for number, one in enumerate(label, start=done):
+                pixels[number] = np.bincount(one.ravel(), minlength=classes)
+            for file, part in zip(files, (image, label), strict=True):
+                file.add(part)
+            if mood is not None:
+                moods.append(mood)
+            done += len(label)
+            bar.update(len(label))
     if done != count:
         raise ValueError(f"{folder}: the source gave {done} images, {count} were announced")
-    images.flush()
-    labels.flush()
     np.save(folder / "rarest.npy", rarest_class(pixels), allow_pickle=False)
     if moods:
         np.save(folder / "moods.npy", np.concatenate(moods), allow_pickle=False)
-    return pixels.sum(0)
+    written = {file.path: file.sha256.hexdigest() for file in files}
+    return pixels.sum(0), {f.name: written.get(f) or sha256(f) for f in folder.iterdir()}
 
 
 def rarest_class(pixels: np.ndarray) -> np.ndarray:
@@ -315,9 +317,7 @@ def rarest_class(pixels: np.ndarray) -> np.ndarray:
     Returns:
         (N,) uint8 ids, 0 where an image is all void.
     """
-    total = pixels.sum(0)
-    absent = np.iinfo(np.int64).max
-    candidates = np.where(pixels[:, 1:] > 0, total[1:], absent)  # (N, K)
+    candidates = np.where(pixels[:, 1:] > 0, pixels.sum(0)[1:], np.iinfo(np.int64).max)  # (N, K)
     ids = candidates.argmin(1) + 1
     return np.where((pixels[:, 1:] > 0).any(1), ids, 0).astype(np.uint8)
 
