@@ -281,9 +281,9 @@ def export(
 
 @app.command()
 def bench(
-    out: Annotated[Path, Option(help="JSON file for the costs (milliseconds a step, images/s, megabytes).")],
+    out: Annotated[Path, Option(help="JSON file for the costs (milliseconds a step, images/s, mebibytes).")],
 ) -> None:
-    """Measure what a training step and an image cost on this machine."""
+    """Measure what a training step, an image, and reading and preparing files cost on this machine; two minutes."""
     from dpsims.bench import bench as run
 
     run(out)
