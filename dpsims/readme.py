@@ -122,9 +122,8 @@ def bench_table(bench: dict[str, Any]) -> str:
     for name, value in bench["figures"].items():
         unit = UNITS[name.rpartition("_")[2]]
         if isinstance(value, dict):
-            median, least, most = (
-                f"{value[key]:,.{0 if value[key] >= 10 else 1}f}" for key in ("median", "least", "most")
-            )
+            digits = 2 if not unit else 0 if value["least"] >= 10 else 1
+            median, least, most = (f"{value[key]:,.{digits}f}" for key in ("median", "least", "most"))
             lines.append(f"| {COSTS.get(name, name)} | {median}{unit} | {least} to {most}{unit} |")
         else:
             lines.append(f"| {COSTS.get(name, name)} | {value}{unit} | |")
