@@ -5,6 +5,7 @@ are compared seed by seed. Intervals are 95 % Student t intervals of the mean ov
 speak of the seeds and of nothing else (one data set, one size, one backbone).
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -181,6 +182,29 @@ def findings(results: dict[str, Any], first: str = "pretrained") -> list[str]:
             for measure in ("frechet", "miou"):
                 said.append(_sentence(results, first, other, measure, x))
     return said
+
+
+def verdict(results: dict[str, Any], first: str = "pretrained") -> str:
+    """One sentence on the arm of the claim: in how many comparisons its interval excludes zero, and which way.
+
+    Compared are distance and mIoU, with every other arm, at equal steps and at equal time.
+
+    Raises:
+        InputError: as of `comparison`.
+    """
+    others = [arm for arm in results["arms"] if arm != first]
+    sides = []  # 1: better beyond doubt, -1: worse beyond doubt, 0: cannot be told
+    for other, x, measure in itertools.product(others, ("step", results["clock"]), ("frechet", "miou")):
+        d, sign = comparison(results, other, measure, x, first)["difference"], MEASURES[measure][1]
+        sides.append(sign if d.low > 0 else -sign if d.high < 0 else 0)
+    better, worse, name = sides.count(1), sides.count(-1), results["arms"][first]["name"]
+    said = f"Of {len(sides)} comparisons of “{name}” with the other arms, the interval of the difference excludes zero "
+    said += f"in {better} in its favour and in {worse} against it"
+    if better and not worse:
+        return f"{said}: these trainings speak for the claim."
+    if worse and not better:
+        return f"{said}: these trainings speak against the claim."
+    return f"{said}: these trainings do not show that the claim holds, nor that it does not."
 
 
 def _sentence(results: dict[str, Any], first: str, other: str, measure: str, x: str) -> str:

@@ -95,6 +95,9 @@ def prepare(
     root: Annotated[Path | None, Option(help="Folder of the files as published; custom: with dataset.yml.")] = None,
     size: Annotated[int, Option(help="Height and width in pixels, 16 to 512; cityscapes are twice as wide.")] = 64,
     encoding: Annotated[str, Option(help="What label files hold: raw (as published), oasis, spade, rgb.")] = "raw",
+    labels_only: Annotated[
+        bool, Option("--labels-only", help="Look for no images: label maps alone, to draw images of with generate.")
+    ] = False,
     limit: Annotated[int | None, Option(help="At most so many pairs of each split, the first by name.")] = None,
     check_only: Annotated[bool, Option("--check-only", help="Check all files, list bad ones, write nothing.")] = False,
     skip_bad: Annotated[
@@ -114,9 +117,9 @@ def prepare(
     if out is None and not check_only:
         raise InputError("prepare: give --out, the folder for the arrays, or --check-only")
     if dataset is Dataset.scenes:
-        if root is not None or check_only or skip_bad or limit is not None or encoding != "raw":
+        if root is not None or check_only or skip_bad or labels_only or limit is not None or encoding != "raw":
             raise InputError("scenes: is drawn by code, so there is no --root to read and nothing for --check-only, "
-                             "--skip-bad, --limit or --encoding")  # fmt: skip
+                             "--skip-bad, --limit, --encoding or --labels-only")  # fmt: skip
         from dpsims.data.prepare import prepare_scenes
 
         print(prepare_scenes(out, size=size, n=n, n_val=n_val, seed=seed))
@@ -125,13 +128,14 @@ def prepare(
         raise InputError(f"{dataset}: is read from its folder, --root, and not drawn with --n, --n-val and --seed")
     from dpsims.data.prepare_folders import check_folders, prepare_folders
 
+    photos = not labels_only
     if check_only:
-        report = check_folders(dataset.value, root, encoding=encoding, limit=limit)
+        report = check_folders(dataset.value, root, encoding=encoding, photos=photos, limit=limit)
         print("\n".join(report.lines()))
         raise typer.Exit(2 if report.bad else 0)
     shape = (size, 2 * size if dataset is Dataset.cityscapes else size)
     path, found = prepare_folders(
-        dataset.value, root, out, size=shape, encoding=encoding, limit=limit, skip_bad=skip_bad
+        dataset.value, root, out, size=shape, encoding=encoding, photos=photos, limit=limit, skip_bad=skip_bad
     )
     if found is not None:
         print("\n".join(found.lines()))
@@ -213,7 +217,7 @@ def train(
 def generate(
     checkpoint: Annotated[Path, Option(help="Checkpoint folder, such as data/checkpoints/scenes-64.")],
     labels: Annotated[
-        Path, Option(help="A label map (8-bit PNG of class ids, 0 = void), a folder of them, or a prepared data set.")
+        Path, Option(help="A label map (PNG), a folder of them, or a prepared data set: its held-out maps.")
     ],
     out: Annotated[Path, Option(help="Folder for the images (PNG).")],
     seed: Seed = 0,
@@ -222,6 +226,13 @@ def generate(
         str | None, Option(metavar="CLASS,...", help="Change the noise inside these classes alone, such as tree,grass.")
     ] = None,
     lock: Annotated[bool, Option("--lock", help="With --vary: keep every other pixel, bit for bit.")] = False,
+    encoding: Annotated[
+        str,
+        Option(help="What PNGs hold: ids (0 = void, 1 = the first class), or raw, oasis, spade, rgb as in prepare."),
+    ] = "ids",
+    resize: Annotated[
+        bool, Option("--resize", help="Bring maps to the model's size in pixels, by the nearest; else refused.")
+    ] = False,
 ) -> None:
     """Draw images from label maps alone; no photograph is read. Of a prepared data set the held-out maps are drawn.
 
@@ -230,8 +241,10 @@ def generate(
     from dpsims.generation import generate_files
 
     classes = [name.strip() for name in vary.split(",")] if vary is not None else []
-    for path in generate_files(checkpoint, labels, out, seed=seed, n=n, vary=classes, lock=lock):
-        print(path)
+    written = generate_files(
+        checkpoint, labels, out, seed=seed, n=n, vary=classes, lock=lock, encoding_name=encoding, resize=resize
+    )
+    print("\n".join(map(str, written)))
 
 
 @app.command()

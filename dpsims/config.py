@@ -247,11 +247,11 @@ def scenes64() -> Config:
     """Scenes at 64 px: the recipe of the shipped checkpoint; about an hour on one CPU core."""
     return _small_scenes(
         Train(
-            steps=8000,
+            steps=7000,
             lr_generator=1.5e-4,
             lr_discriminator=6e-4,
             warmup_steps=200,
-            decay_from=0.4,
+            decay_from=0.4571429,  # step 3,200
             ema_decay=0.999,
             sample_every=250,
             checkpoint_every=250,

@@ -3,7 +3,8 @@
 H and W height and width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,16 +15,19 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from dpsims.checks import as_seeds
-from dpsims.data.loader import middle
 from dpsims.data.prepare import load_prepared
+from dpsims.encodings import ENCODINGS, RGB, Palette, encoding
 from dpsims.errors import InputError
 from dpsims.files import replacing
 from dpsims.images import to_uint8
-from dpsims.labels import read_label_map
+from dpsims.labels import LabelSpace, read_label_map, resize_nearest
 from dpsims.noise import class_region
 from dpsims.synthesis import Synthesizer, load_generator
 
 MAX_IMAGES = 1_000_000  # a map; their seeds are listed before the first is drawn
+IDS = "ids"  # label maps of our own ids
+
+Maps = Sequence[tuple[str, Callable[[], np.ndarray]]]  # names, and what reads each label map, (H, W) ids
 
 
 def generate_files(
@@ -35,42 +39,52 @@ def generate_files(
     *,
     vary: Sequence[str] = (),
     lock: bool = False,
+    encoding_name: str = IDS,
+    resize: bool = False,
     progress: bool = True,
 ) -> list[Path]:
-    """Images from label maps in files: ``OUT/<stem>_seed<seed>.png``, n a map, with seeds seed, seed + 1, ...
+    """Images from label maps in files: ``OUT/<name>_seed<seed>.png``, n a map, with seeds seed, seed + 1, ...
 
     Args:
         checkpoint_path: see `load_generator`.
-        labels: a PNG of class ids, a folder of them, or a prepared data set: its held-out label maps, called as they
-            were when it was prepared, or by their position in the split; the middle of larger ones.
+        labels: a PNG of labels, a folder of them, or a prepared data set, with photographs or without. Of that the
+            held-out maps are drawn, under the names by which `dpsims evaluate --images` knows them.
         out: folder for the images; made if need be.
         seed: of the first image of every map.
         n: images a map, at most `MAX_IMAGES`.
         vary: names of classes; if given, all images of a map have the noise of `seed`, and only inside these classes
             that of seed + 1, seed + 2, ...; the files are ``<stem>_seed<seed>_vary<other>.png``.
         lock: with `vary`, keep every other pixel bit for bit.
+        encoding_name: what PNGs hold: "ids", or as `dpsims.encodings` has it "raw", "oasis", "spade" or "rgb".
+        resize: bring maps of another size to that of the model (`resize_nearest`); else they are refused.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: bad checkpoint, label map (each is checked before the first image is made), class, seed or folder.
+        InputError: bad checkpoint, label map (each is checked before the first image is made), class, seed, folder or
+            encoding.
     """
     if not 1 <= n <= MAX_IMAGES:
         raise InputError(f"n: {n} must lie between 1 and {MAX_IMAGES}")
     seeds = as_seeds(seed, n + 1)
     if lock and not vary:
         raise InputError("lock: keeps what is outside the classes of vary; give them too")
-    labels, out, written = Path(labels), Path(out), []
+    labels = Path(labels)
     files = [] if (labels / "index.json").is_file() else _label_files(labels)
     synthesize = load_generator(checkpoint_path, None)
     classes = [synthesize.space.id_of(name) for name in vary]
+    size = None if resize else synthesize.size
     if files:
-        maps = {path.stem: read_label_map(path, synthesize.space, synthesize.size) for path in files}
+        maps = _maps_in_files(files, synthesize.space, encoding_name, size)
     else:
-        maps = _held_out(labels, synthesize)
-    for stem, ids in tqdm(maps.items(), "generating", unit="map", disable=not progress):
-        for name, image in _images_of(synthesize, torch.from_numpy(np.array(ids))[None], seeds, classes, lock):
+        maps = _maps_prepared(labels, synthesize.space, encoding_name, size)
+    for _, read in tqdm(maps, "checking", unit="map", delay=5, disable=not progress):
+        read()  # and once more below: a large data set would fill the memory
+    out, written = Path(out), []
+    for stem, read in tqdm(maps, "generating", unit="map", disable=not progress):
+        ids = torch.from_numpy(resize_nearest(read(), synthesize.size))[None]
+        for name, image in _images_of(synthesize, ids, seeds, classes, lock):
             target = out / f"{stem}_{name}.png"
             with replacing(target) as temporary:
                 Image.fromarray(image).save(temporary, format="PNG")
@@ -89,19 +103,51 @@ def _label_files(labels: Path) -> list[Path]:
     return files
 
 
-def _held_out(folder: Path, synthesize: Synthesizer) -> dict[str, np.ndarray]:
-    """The held-out label maps (H, W) of a prepared data set by name, or by position where it has no names."""
-    data = load_prepared(folder)
-    labels = data.split("val").labels
-    fits = all(there >= side for there, side in zip(labels.shape[1:], synthesize.size, strict=True))
-    if data.space.names != synthesize.space.names or not fits:
-        draws, holds = (
-            f"{space.num_classes} classes of {space.name} at {height} x {width} pixels"
-            for space, (height, width) in ((synthesize.space, synthesize.size), (data.space, labels.shape[1:]))
+def _maps_in_files(files: list[Path], space: LabelSpace, name: str, size: tuple[int, int] | None) -> Maps:
+    """Label maps in PNGs of an encoding, of a size where one is given."""
+    if name == IDS:
+        return [(path.stem, partial(read_label_map, path, space, size)) for path in files]
+    if name == RGB:
+        coding = Palette(space)
+    elif space.name in ENCODINGS:
+        coding = encoding(space.name, name)
+    else:
+        raise InputError(
+            f"encoding: {name!r} of {space.name} is known to its dataset.yml alone; prepare these maps "
+            f"with --labels-only and give that folder as --labels, or give maps of {IDS} or {RGB}"
         )
-        raise InputError(f"{folder}: holds {holds}, and the model draws {draws}; give the data that it was trained on")
-    names = data.index.get("held_out") or map(str, range(len(labels)))
-    return dict(zip(names, middle(labels, synthesize.size), strict=True))
+
+    def read(path: Path) -> np.ndarray:
+        ids = coding.read(path)
+        if size is not None and ids.shape != size:
+            raise InputError(
+                f"{path}: {ids.shape[0]} x {ids.shape[1]} pixels (height x width), but the model takes {size[0]} x "
+                f"{size[1]}; pass --resize to take the nearest pixels"
+            )
+        return ids
+
+    return [(path.stem, partial(read, path)) for path in files]
+
+
+def _maps_prepared(folder: Path, space: LabelSpace, name: str, size: tuple[int, int] | None) -> Maps:
+    """The held-out label maps of a prepared data set, by name, or by position where it has no names."""
+    data = load_prepared(folder)
+    there = (data.index["height"], data.index["width"])
+    if name != IDS:
+        raise InputError(f"encoding: {name!r}, but {folder} is prepared, and so holds {IDS}; leave --encoding out")
+    if data.space.names != space.names:
+        raise InputError(
+            f"{folder}: holds classes of {data.space.name}, and the model draws those of {space.name}; give label maps "
+            "of the data that it was trained on"
+        )
+    if size is not None and there != size:
+        raise InputError(
+            f"{folder}: label maps of {there[0]} x {there[1]} pixels (height x width), but the model takes {size[0]} x "
+            f"{size[1]}; pass --resize to take the nearest pixels"
+        )
+    labels = data.split("val").labels
+    names = data.index.get("held_out", range(len(labels)))
+    return [(str(name), partial(np.array, labels[place])) for place, name in enumerate(names)]
 
 
 def _images_of(

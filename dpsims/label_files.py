@@ -5,6 +5,7 @@ H and W height and width.
 """
 
 import warnings
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,6 +62,7 @@ def load_png(path: str | Path) -> LabelPNG:
 def _loaded(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            check_png(path)
             with Image.open(path) as image:
                 image.load()
                 return image
@@ -74,6 +76,23 @@ def _loaded(path: Path) -> Image.Image:
         raise InputError(
             f"{path}: not a readable image ({reason}); the file may be truncated, write it again"
         ) from None
+
+
+def check_png(path: Path) -> None:
+    """Raises ValueError for a PNG with bytes that are not what was written, by the sums that guard its chunks: Pillow
+    reads most of these as other pixels, without a word."""
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89PNG\r\n\x1a\n":
+            return
+        file.seek(0)
+        content = file.read()
+    start, name = 8, b""
+    while name != b"IEND" and start < len(content):
+        length, name = int.from_bytes(content[start : start + 4]), content[start + 4 : start + 8]
+        end = start + 8 + length
+        if zlib.crc32(memoryview(content)[start + 4 : end]) != int.from_bytes(content[end : end + 4]):
+            raise ValueError(f"bytes {start} to {min(end + 4, len(content))} are damaged")
+        start = end + 4
 
 
 def _opaque(pixels: np.ndarray, path: Path) -> np.ndarray:

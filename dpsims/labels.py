@@ -101,6 +101,16 @@ def spread_colours(count: int) -> tuple[tuple[int, int, int], ...]:
     return tuple(colours)
 
 
+def resize_nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Label maps (..., H, W) -> (..., h, w): each pixel takes the one whose centre is nearest to its own, along either
+    axis; of two as near the lower, or the right one.
+
+    In whole numbers: sums of fractions, as Pillow has them, break such ties now this way and now that.
+    """
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(ids.shape[-2:], size, strict=True))
+    return ids[..., rows[:, None], columns]
+
+
 @cache
 def class_table(name: str) -> tuple[dict[str, str], ...]:
     """The rows of ``data/labels/<name>.csv`` by id, 0 being void (columns id, name, red, green, blue, and evaluation
@@ -172,7 +182,7 @@ def read_label_map(path: str | Path, space: LabelSpace, size: tuple[int, int] | 
     if size is not None and ids.shape != tuple(size):
         raise InputError(
             f"{path}: {ids.shape[0]} x {ids.shape[1]} pixels (height x width), but the model takes {size[0]} x "
-            f"{size[1]}; resize the map with nearest-neighbour interpolation"
+            f"{size[1]}; resize the map with nearest-neighbour interpolation (dpsims generate: --resize)"
         )
     space.check(ids, str(path))
     return ids

@@ -103,7 +103,7 @@ def patch_similarities(similarities: Mapping[str, np.ndarray]) -> Figure:
         rings = panel.plot(places, places, "o", ms=5, mfc="none", mec="#56B4E9", label="true pair: the same place")
         panel.set(title=sentence(title), xlabel="patch of the real image, number")
         panel.grid(visible=False)
-    axes[0].set_ylabel("patch of the other image, number")
+    axes[0].set_ylabel("patch of the generated image, number")
     figure.legend(handles=rings, loc="outside lower center")
     figure.colorbar(shown, ax=axes.tolist(), label="share of the softmax", shrink=0.85)
     return figure

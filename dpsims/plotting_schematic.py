@@ -36,7 +36,7 @@ def generator_schematic(generator: Generator) -> Figure:
         _box(axes, (x, 1), f"block: {size}\n{_width(generator.blocks[level].conv2)} channels", IMAGE)
         hears = generator.noise[level] is not None
         if hears:
-            _box(axes, (x, 2), "cross-attention\n$+\\, n_s$", NOISE)
+            _box(axes, (x, 2), "cross-attention\n$f_s + n_s$", NOISE)
         _arrow(axes, (x, 3), (x, 2 if hears else 1))
         if hears:
             _arrow(axes, (x, 2), (x, 1))
@@ -45,11 +45,13 @@ def generator_schematic(generator: Generator) -> Figure:
             _arrow(axes, (x + 1.5, 3), (x, 3), both=True)
     _arrow(axes, (end, 3), (end - 1.5, 3))
     _arrow(axes, (end - 1.5, 1), (end, 1))
-    hearing = [level for level, attend in enumerate(generator.noise) if attend is not None]
-    axes.annotate(
-        "", _edge((hearing[-1] * 1.5, 2), right=True), _edge((end, 2), right=False), arrowprops=ARROW | {"ls": "--"}
+    hearing = [level * 1.5 for level, attend in enumerate(generator.noise) if attend is not None]
+    for x, source in zip(hearing, [*hearing[1:], end], strict=True):  # from box to box: z reaches all of them
+        axes.annotate("", _edge((x, 2), right=True), _edge((source, 2), right=False), arrowprops=ARROW | {"ls": "--"})
+    _foot(
+        axes,
+        "label encoder: down, and up again; image network: from the shares of the classes in each coarse place, up",
     )
-    _foot(axes, "the image network starts from the shares of the classes in each coarse place")
     return figure
 
 

@@ -66,7 +66,7 @@ class Trainer:
             raise InputError("training is on one process so far; start it without `accelerate launch`")
         self.config, self.device = config, self.accelerator.device
         self.data, self.t = data, config.train
-        split, pixels = data.split("train"), data.index["splits"]["train"]["class_pixels"]
+        split, pixels = data.pairs("train"), data.index["splits"]["train"]["class_pixels"]
         self.size = (config.data.height, config.data.width)
         self.batches = TrainingBatches(
             split, pixels, self.t.batch_size, self.t.seed, config.data.rare_class_sampling, config.data.flip, self.size

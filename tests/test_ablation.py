@@ -268,6 +268,14 @@ def test_findings_say_no_more_than_the_figures():
     assert statistics.findings(alone) == ["The study has no arm 'pretrained': the claim was not tried."]
 
 
+def test_the_verdict_counts_what_is_beyond_doubt():
+    assert "in 4 in its favour and in 0 against it: these trainings speak for the claim." in statistics.verdict(THREE)
+    turned = made({"pretrained": [20, 21, 25], "scratch": [10, 12, 14]})
+    assert "in 0 in its favour and in 3 against it: these trainings speak against" in statistics.verdict(turned)
+    opened = made({"pretrained": [10, 30, 14], "scratch": [20, 21, 25]})
+    assert "in 0 in its favour and in 0 against it: these trainings do not show" in statistics.verdict(opened)
+
+
 def test_table_rows():
     assert statistics.table_rows(THREE, "step") == {
         "pre-trained, frozen": ["12 ± 2.0", "0.085 ± 0.014", "0.25 ± 0.0", "3"],

@@ -4,7 +4,6 @@ run and the checkpoint."""
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from typer.testing import CliRunner
 
 from dpsims import load_generator
@@ -14,7 +13,6 @@ from dpsims.config import override, preset
 from dpsims.data.loader import ReadAhead, TrainingBatches, in_order, middle, prepared_data, settings_of
 from dpsims.data.prepare import classes, load_prepared, write_prepared
 from dpsims.errors import InputError
-from dpsims.generation import generate_files
 from dpsims.images import to_uint8
 from dpsims.labels import LabelSpace, read_classes
 from dpsims.training import fit
@@ -52,24 +50,6 @@ def test_classes_travel_from_the_data_to_the_checkpoint(tmp_path, k):
         assert generator(highest).shape == (1, 3, 32, 64)
         with pytest.raises(InputError, match=f"value {k + 1} .* not a class of custom \\(0..{k}\\)"):
             generator(highest + 1)
-
-
-def test_images_of_the_held_out_maps_of_a_prepared_folder(tmp_path):
-    """Called by position where they have no names; the middle of larger maps; other classes are refused."""
-    data, other = drawn(tmp_path / "data", 5, (48, 64)), drawn(tmp_path / "other", 4, (48, 64))
-    crop = ["data.height=32", "data.width=32", "data.crop=true"]
-    fit(override(preset("tiny"), [*settings_of(data), *crop, *TINY]), tmp_path / "run", progress=False)
-    written = generate_files(tmp_path / "run", data, tmp_path / "out", seed=3, n=1, progress=False)
-    assert [path.relative_to(tmp_path / "out").as_posix() for path in written] == [f"{j}_seed3.png" for j in range(4)]
-    maps = np.array(load_prepared(data).split("val").labels[:, 8:40, 16:48])
-    for path, ids in zip(written, maps, strict=True):
-        image = load_generator(tmp_path / "run")(torch.from_numpy(ids)[None].long(), seed=3)
-        assert np.array_equal(np.asarray(Image.open(path)), to_uint8(image)[0])
-    small = drawn(tmp_path / "small", 5, (32, 16))
-    for wrong, says in ((other, "4 classes of custom at 48 x 64"), (small, "5 classes of custom at 32 x 16")):
-        with pytest.raises(InputError, match=f"{wrong.name}: holds {says} .* draws 5 classes of custom at 32 x 32"):
-            generate_files(tmp_path / "run", wrong, tmp_path / "none", progress=False)
-    assert not (tmp_path / "none").exists()
 
 
 def test_command_line_takes_classes_and_size_from_the_data(tmp_path):

@@ -3,10 +3,36 @@
 import numpy as np
 import pytest
 import torch
+import trees
+from PIL import Image
 
+from dpsims.cli import Dataset
+from dpsims.data.loader import TrainingBatches
+from dpsims.data.prepare import SplitArrays, load_prepared
+from dpsims.data.prepare_folders import prepare_folders
 from dpsims.evaluation import report
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.images import to_bytes, to_uint8
+
+QUIET = {"progress": False, "jobs": 1}
+
+
+def test_01_each_reading_crops_elsewhere_whatever_else_is_read():
+    """In a peer the held-out set overwrites the size of the training set, and the crop never happens."""
+    labels = np.arange(1, 1 + 12 * 12, dtype=np.uint8).reshape(1, 12, 12)  # a pixel tells its place
+    split = SplitArrays(np.repeat(labels[..., None], 3, -1), labels, None, np.ones(1, np.uint8))
+    crops = TrainingBatches(split, [0] + [1] * 144, 1, 0, True, False, (8, 8))
+    whole = TrainingBatches(split, [0] + [1] * 144, 1, 0, True, False, (12, 12))
+    corners = set()
+    for step in range(40):
+        assert whole(step).labels.shape == (1, 12, 12)
+        batch = crops(step)
+        corner = int(batch.labels[0, 0, 0]) - 1
+        top, left = divmod(corner, 12)
+        assert np.array_equal(batch.labels[0], labels[0, top : top + 8, left : left + 8]), "image and labels alike"
+        assert np.array_equal((batch.images[0, 0] * 127.5 + 127.5).round(), batch.labels[0])
+        corners.add(corner)
+    assert len(corners) > 15, "of 25 places"
 
 
 def test_04_values_outside_the_range_are_clipped_and_the_result_is_used():
@@ -16,6 +42,48 @@ def test_04_values_outside_the_range_are_clipped_and_the_result_is_used():
     assert to_bytes(given)[0, 0, 0].tolist() == [0, 0, 128, 255, 255]
     assert to_uint8(given)[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
     assert torch.equal(given, kept), "what was given is not changed either"
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "palette"])
+def test_07_values_above_255_and_indices_are_read_as_they_are(tmp_path, kind):
+    """Peers cut 16 bits to 255, and take the grey levels of a palette for classes."""
+    trees.plant(tmp_path / "in", "custom", "folders", train=1, val=1)
+    values = [7, 1000, 26001] if kind == "16 bits" else [0, 1, 2]
+    (tmp_path / "in/dataset.yml").write_text(f"names: {{{values[0]}: a, {values[1]}: b, {values[2]}: c}}")
+    ids = np.array([[0, 1], [2, 0]]).repeat(25, 0).repeat(25, 1)
+    for split in ("train", "val"):
+        Image.new("RGB", (50, 50)).save(tmp_path / f"in/images/{split}/shore 0.jpg")
+        image = Image.fromarray(np.array(values, np.uint16 if kind == "16 bits" else np.uint8)[ids])
+        if kind == "palette":
+            image.putpalette([200, 30, 30, 71, 71, 71, 0, 0, 1])
+        image.save(tmp_path / f"in/labels/{split}/shore 0.png")
+    out, _ = prepare_folders("custom", tmp_path / "in", tmp_path / "out", size=50, **QUIET)
+    assert np.array_equal(load_prepared(out).split("train").labels[0], ids + 1)
+
+
+@pytest.mark.parametrize("size", [16, 33, 96])
+def test_08_resizing_makes_no_class_that_was_not_there(tmp_path, size):
+    """A peer resizes ids as if they were colours: between class 1 and class 3 lies class 2."""
+    trees.plant(tmp_path / "in", "ade20k", train=1, val=1)
+    stripes = np.where(np.add.outer(np.arange(50), np.arange(50)) % 3, 1, 149).astype(np.uint8)
+    for split in ("train", "val"):
+        image, label_map = (tmp_path / "in" / name.format(0) for name in trees.LAYOUTS["ade20k", "official"][split])
+        Image.fromarray(stripes).convert("RGB").save(image, quality=95)
+        Image.fromarray(stripes).save(label_map)
+    out, _ = prepare_folders("ade20k", tmp_path / "in", tmp_path / "out", size=size, **QUIET)
+    arrays = load_prepared(out).split("train")
+    assert set(np.unique(arrays.labels)) == {1, 149} and len(np.setdiff1d(arrays.images, [1, 149])), "images are"
+
+
+def test_09_every_data_set_that_the_command_names_can_be_prepared(tmp_path):
+    """A peer names a data set, publishes weights for it and cannot read it."""
+    there = {dataset for dataset, _ in trees.LAYOUTS}
+    assert there == {dataset.value for dataset in Dataset} - {"scenes"}  # drawn, not read
+    for dataset in there:
+        layout = next(layout for name, layout in trees.LAYOUTS if name == dataset)
+        trees.plant(tmp_path / dataset, dataset, layout, train=1, val=1)
+        out, _ = prepare_folders(dataset, tmp_path / dataset, tmp_path / f"{dataset} out", size=16, **QUIET)
+        assert load_prepared(out).pairs("train").images.shape == (1, 16, 16, 3)
 
 
 @pytest.mark.parametrize("present", [182, 171, 1])

@@ -54,6 +54,11 @@ class Pair(NamedTuple):
     image: Path | None
     labels: Path
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The image, if there is one, and the label map."""
+        return (self.labels,) if self.image is None else (self.image, self.labels)
+
 
 class Problem(NamedTuple):
     """A file that cannot be used."""
@@ -171,6 +176,11 @@ def _paired(dataset: str, coding: Encoding | Palette, places: dict[str, _Place],
         labels, others = _by_name(place.labels, place.label_end, "label map")
         ignored += others
         if photos:
+            if not place.images.is_dir():
+                raise InputError(
+                    f"{place.images}: no such folder; it should hold the images of this split. For label maps alone, "
+                    "to draw images of, pass --labels-only"
+                )
             images, others = _by_name(place.images, place.image_end, "image")
             ignored += others
             both = sorted(labels.keys() & images.keys())

@@ -1,12 +1,15 @@
-"""What guards work on a folder: a lock against other processes, and an end that still cleans up or saves."""
+"""What guards work on a folder: its disk has room, other processes wait, and an end still cleans up or saves."""
 
 import contextlib
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from dpsims.errors import InputError
 
 
 @contextlib.contextmanager
@@ -60,3 +63,13 @@ def locked(file: Path) -> Iterator[bool]:
     finally:
         file.unlink(missing_ok=True)
         stream.close()
+
+
+def check_room(out: Path, header: dict[str, Any], counts: dict[str, int]) -> None:
+    """Raises InputError where the disk is too small: it is told before the work, not after hours of it."""
+    pixel = 4 if header.get("photos", True) else 1  # bytes: three of colour, one of label
+    needed = sum(counts.values()) * header["height"] * header["width"] * pixel
+    free = shutil.disk_usage(next(parent for parent in out.parents if parent.exists())).free
+    if needed > free:
+        sizes = f"{sum(counts.values())} images take {needed / 1e9:.4g} GB, {free / 1e9:.4g} GB are free"
+        raise InputError(f"{out}: {sizes}; give fewer images, smaller ones, or a folder on another disk")

@@ -1,7 +1,7 @@
 """index.json of a prepared folder: read once, and every value checked before anything relies on it."""
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 from reprlib import repr as short
 from typing import Any
 
@@ -67,14 +67,12 @@ def _problem(index: Any) -> str:
 def _held_out_problem(index: dict[str, Any]) -> str:
     """Of the names of the held-out pairs, which only data sets from the disk have."""
     names, count = index.get("held_out"), index["splits"].get("val", {}).get("count")
-    if names is None or (isinstance(names, list) and len(names) == count and all(map(_below, names))):
+    if names is None:
         return ""
-    return f"held_out {short(names)} is not a name for each of the {count} pairs of val"
-
-
-def _below(name: Any) -> bool:
-    """Whether it is a path that stays below its folder: images are written by these names."""
-    return isinstance(name, str) and not name.startswith("/") and ".." not in name.split("/")
+    if not isinstance(names, list) or len(names) != count or not all(isinstance(name, str) for name in names):
+        return f"held_out {short(names)} is not a name for each of the {count} pairs of val"
+    outside = [name for name in names if PurePath(name).is_absolute() or ".." in PurePath(name).parts]
+    return f"held_out: {short(outside[0])} leads out of a folder" if outside else ""  # images are written under it
 
 
 def _names_problem(index: dict[str, Any]) -> str:

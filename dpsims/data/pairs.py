@@ -13,7 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from dpsims.data.folders import Pair
 from dpsims.encodings import Encoding, Palette
 from dpsims.errors import InputError
-from dpsims.labels import VOID
+from dpsims.label_files import check_png
+from dpsims.labels import VOID, resize_nearest
 
 ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned when it is shown
 TURNS = {  # by the values of that tag; 1 and those that nothing should write leave the picture as it is
@@ -26,7 +27,7 @@ TURNS = {  # by the values of that tag; 1 and those that nothing should write le
 class Converted(NamedTuple):
     """A checked pair. `image` and `ids` are None where no size was asked for."""
 
-    image: np.ndarray | None  # (h, w, 3) uint8
+    image: np.ndarray | None  # (h, w, 3) uint8; also None of a label map alone
     ids: np.ndarray | None  # (h, w) uint8
     pixels: np.ndarray  # (K+1,) number of pixels of each id in the file
     shape: tuple[int, int]  # (H, W)
@@ -36,24 +37,24 @@ def convert(pair: Pair, coding: Encoding | Palette, size: tuple[int, int] | None
     """Reads and checks a pair.
 
     Args:
-        pair: with an image.
+        pair: or a label map alone.
         coding: of the label map.
-        size: (h, w); None to check alone. Images are resized bicubic with antialiasing, labels take the nearest pixel.
+        size: (h, w); None to check alone. Images are resized bicubic with antialiasing, labels to the nearest
+            pixel (`resize_nearest`).
 
     Raises:
         InputError: a file that cannot be read as what it is, sizes that disagree, an unknown class, nothing but void.
     """
     ids = coding.read(pair.labels)  # (H, W)
-    labels = Image.fromarray(ids)
-    pixels = np.array(labels.histogram()[: coding.space.num_classes + 1])
+    pixels = np.array(Image.fromarray(ids).histogram()[: coding.space.num_classes + 1])
     if pixels[VOID] == ids.size:
         raise InputError(f"{pair.labels}: every pixel is void, so nothing can be learnt from it; leave the pair out")
-    image = _upright(read_image(pair.image), ids.shape, pair)
+    image = None if pair.image is None else _upright(read_image(pair.image), ids.shape, pair)
     if size is None:
         return Converted(None, None, pixels, ids.shape)
     width_first = (size[1], size[0])  # as Pillow has it
-    small = np.asarray(image.resize(width_first, Image.Resampling.BICUBIC))
-    return Converted(small, np.asarray(labels.resize(width_first, Image.Resampling.NEAREST)), pixels, ids.shape)
+    small = None if image is None else np.asarray(image.resize(width_first, Image.Resampling.BICUBIC))
+    return Converted(small, resize_nearest(ids, size), pixels, ids.shape)
 
 
 def read_image(path: Path) -> Image.Image:
@@ -64,6 +65,7 @@ def read_image(path: Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            check_png(path)
             with Image.open(path) as image:
                 image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

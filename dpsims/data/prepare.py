@@ -16,7 +16,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from dpsims import paths
 from dpsims.data import scenes
 from dpsims.data.array_file import ArrayFile
-from dpsims.data.guard import locked, stop_signals
+from dpsims.data.guard import check_room, locked, stop_signals
 from dpsims.data.index import FORMAT, again, read_index
 from dpsims.errors import InputError
 from dpsims.files import sha256
@@ -36,7 +36,7 @@ from dpsims.labels import LabelSpace, label_space
 CHUNK = 16  # images made at a time
 MAX_SIDE = 512  # pixels: what the scenes are drawn for, and what fits into memory
 
-Chunk = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # images, labels, moods
+Chunk = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]  # images, labels, moods
 Source = Callable[[str, int], Iterator[Chunk]]  # (split, number of images) -> the chunks of the split, in order
 
 
@@ -204,9 +204,11 @@ def write_prepared(
 
     Args:
         out: the folder; new, empty, or made before from the same header and counts.
-        header: what the data are; "height", "width" and "num_classes" must be there.
-        counts: images of each split.
-        source: gives the chunks of a split in order, all with moods or all without.
+        header: what the data are; "height", "width" and "num_classes" must be there, and "photos": False for label
+            maps alone.
+        counts: images, or label maps, of each split.
+        source: gives the chunks of a split in order, all with moods or all without; with images unless "photos" is
+            False.
         progress: show a bar.
 
     Returns:
@@ -233,15 +235,6 @@ def write_prepared(
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error}); give another folder") from error
     return out
-
-
-def check_room(out: Path, header: dict[str, Any], counts: dict[str, int]) -> None:
-    """Raises InputError where the disk is too small: it is told before the work, not after hours of it."""
-    needed = sum(counts.values()) * header["height"] * header["width"] * 4  # three bytes of colour, one of label
-    free = shutil.disk_usage(next(parent for parent in out.parents if parent.exists())).free
-    if needed > free:
-        sizes = f"{sum(counts.values())} images take {needed / 1e9:.4g} GB, {free / 1e9:.4g} GB are free"
-        raise InputError(f"{out}: {sizes}; give fewer images, smaller ones, or a folder on another disk")
 
 
 def _until(ended: threading.Event, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -288,13 +281,17 @@ def _write_split(
     pixels = np.zeros((count, classes), np.int64)  # of each class in each image
     moods: list[np.ndarray] = []
     done = 0
-    files = ArrayFile(folder / "images.npy", (*shape, 3)), ArrayFile(folder / "labels.npy", shape)
-    with closing(files[0]), closing(files[1]):
+    with ExitStack() as closed:
+        labels = closed.enter_context(closing(ArrayFile(folder / "labels.npy", shape)))
+        images = None
+        if header.get("photos", True):
+            images = closed.enter_context(closing(ArrayFile(folder / "images.npy", (*shape, 3))))
         for image, label, mood in chunks:
             for number, one in enumerate(label, start=done):
                 pixels[number] = np.bincount(one.ravel(), minlength=classes)
-            for file, part in zip(files, (image, label), strict=True):
-                file.add(part)
+            labels.add(label)
+            if images is not None:
+                images.add(image)
             if mood is not None:
                 moods.append(mood)
             done += len(label)
@@ -304,7 +301,7 @@ def _write_split(
     np.save(folder / "rarest.npy", rarest_class(pixels), allow_pickle=False)
     if moods:
         np.save(folder / "moods.npy", np.concatenate(moods), allow_pickle=False)
-    written = {file.path: file.sha256.hexdigest() for file in files}
+    written = {file.path: file.sha256.hexdigest() for file in (labels, images) if file is not None}
     return pixels.sum(0), {f.name: written.get(f) or sha256(f) for f in folder.iterdir()}
 
 

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from dpsims import paths
 from dpsims.data import prepare, shards
 from dpsims.data.folders import Folders, Pair, find_folders
-from dpsims.data.guard import locked
+from dpsims.data.guard import check_room, locked
 from dpsims.data.index import FORMAT, read_index
 from dpsims.data.scenes import checked_size
 from dpsims.errors import InputError
@@ -35,6 +35,7 @@ class Report:
     space: LabelSpace
     ignored: int  # files that are no images, or not wanted
     bad: list[str]  # sentences
+    kind: str = "pairs"  # or label maps
     pairs: Counter = field(default_factory=Counter)  # good ones, by split
     sizes: Counter = field(default_factory=Counter)  # "H x W"
     pixels: np.ndarray = field(init=False)  # (K+1,) of each id
@@ -53,7 +54,7 @@ class Report:
         """The report in words: pairs, sizes, classes by frequency with a bar each, classes that never occur, bad
         files."""
         counts = ", ".join(f"{count} {split}" for split, count in self.pairs.items())
-        yield f"{self.space.name}: {counts} pairs; {self.ignored} other files were not looked at"
+        yield f"{self.space.name}: {counts} {self.kind}; {self.ignored} other files were not looked at"
         common = ", ".join(f"{size} ({count})" for size, count in self.sizes.most_common(3))
         yield f"sizes (height x width): {len(self.sizes)} different; most frequent {common or 'none'}"
         shares = self.pixels / max(self.pixels.sum(), 1)
@@ -68,12 +69,12 @@ class Report:
 
 
 def check_folders(
-    dataset: str, root: str | Path, *, encoding: str = "raw", limit: int | None = None, progress: bool = True,
-    jobs: int | None = None,
+    dataset: str, root: str | Path, *, encoding: str = "raw", photos: bool = True, limit: int | None = None,
+    progress: bool = True, jobs: int | None = None,
 ) -> Report:  # fmt: skip
     """Check every pair of a data set and write nothing; arguments and errors as of `prepare_folders`, but that bad
     pairs are in the report."""
-    folders = _limited(find_folders(dataset, root, encoding_name=encoding), limit)
+    folders = _limited(find_folders(dataset, root, encoding_name=encoding, photos=photos), limit)
     report, _ = _read(folders, None, None, jobs, progress)
     return report
 
@@ -85,6 +86,7 @@ def prepare_folders(
     *,
     size: int | tuple[int, int] = 256,
     encoding: str = "raw",
+    photos: bool = True,
     limit: int | None = None,
     skip_bad: bool = False,
     progress: bool = True,
@@ -93,7 +95,7 @@ def prepare_folders(
     """Prepare a data set, once: with the same files and arguments again it returns at once.
 
     Args:
-        dataset, root, encoding: see `find_folders`.
+        dataset, root, encoding, photos: see `find_folders`; without photographs there will be no images.npy.
         out: the folder; new, empty, or made by this function before from the same.
         size: side, or (height, width), in pixels: 16 to 512. Images are resized bicubic with antialiasing, label maps
             to the nearest pixel; the aspect is not kept.
@@ -113,7 +115,7 @@ def prepare_folders(
     out, (height, width) = Path(out).resolve(), checked_size(size)
     if max(height, width) > prepare.MAX_SIDE:
         raise InputError(f"size: {height} x {width} pixels; give sides of 16 to {prepare.MAX_SIDE}")
-    folders = _limited(find_folders(dataset, root, encoding_name=encoding), limit)
+    folders = _limited(find_folders(dataset, root, encoding_name=encoding, photos=photos), limit)
     header = {
         "format": FORMAT,
         "dataset": dataset,
@@ -122,6 +124,8 @@ def prepare_folders(
         "width": width,
         **prepare.classes(folders.encoding.space),
         "encoding": encoding,
+        "photos": photos,
+        "root": os.path.realpath(root),
         "files": _listing(folders),
     }
     with writing(out):
@@ -150,7 +154,7 @@ def ensure_folders(
 def _prepare(
     folders: Folders, out: Path, header: dict[str, Any], skip_bad: bool, jobs: int | None, progress: bool
 ) -> Report:
-    prepare.check_room(out, header, {split: len(pairs) for split, pairs in folders.splits.items()})
+    check_room(out, header, {split: len(pairs) for split, pairs in folders.splits.items()})
     work = out.parent / f".{out.name}.pairs"
     work.mkdir(exist_ok=True)
     report, done = _read(folders, (header["height"], header["width"]), work, jobs, progress)
@@ -167,7 +171,8 @@ def _prepare(
     def join(split: str, count: int) -> Iterator[prepare.Chunk]:
         for shard in done:
             if shard.split == split and shard.good:
-                yield np.load(shard.folder / "images.npy"), np.load(shard.folder / "labels.npy"), None
+                images = np.load(shard.folder / "images.npy") if header["photos"] else None
+                yield images, np.load(shard.folder / "labels.npy"), None
 
     held_out = [name for shard in done if shard.split == "val" for name in shard.names]
     header = {**header, "skipped": len(report.bad), "sources": sources, "held_out": held_out}
@@ -193,7 +198,8 @@ def _read(
         for split, pairs in folders.splits.items()
         for start in range(0, len(pairs), shards.CHUNK)
     ]
-    report, done = Report(folders.encoding.space, folders.ignored, [str(one) for one in folders.alone]), []
+    kind = "label maps" if any(pair.image is None for pairs in folders.splits.values() for pair in pairs) else "pairs"
+    report, done = Report(folders.encoding.space, folders.ignored, [str(one) for one in folders.alone], kind), []
     total, cores = sum(len(chunk.pairs) for chunk in chunks), _cores()
     with tqdm(total=total, desc=f"check {folders.dataset}", unit="pair", disable=not progress) as bar:
         for shard in shards.make_shards(chunks, cores if jobs is None else jobs):
@@ -213,7 +219,7 @@ def _listing(folders: Folders) -> str:
     values = getattr(folders.encoding, "values", None)
 
     def one(pair: Pair) -> list[Any]:
-        return [pair.name, pair.image.stat().st_size, pair.labels.stat().st_size]
+        return [pair.name, *(file.stat().st_size for file in pair.files)]
 
     listed = {split: [one(pair) for pair in pairs] for split, pairs in folders.splits.items()}
     alone = [[problem.file.name, problem.file.stat().st_size] for problem in folders.alone]

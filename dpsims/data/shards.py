@@ -25,7 +25,7 @@ from dpsims.data.pairs import convert
 from dpsims.encodings import Encoding, Palette
 from dpsims.errors import InputError
 
-VERSION = 1  # one more whenever the same files give other arrays
+VERSION = 2  # one more whenever the same files give other arrays
 CHUNK = 32  # pairs; of 256 x 256 pixels they take 8 MB
 FEW = 4  # chunks; fewer are made here, since a process takes a second to start
 
@@ -41,7 +41,7 @@ class Chunk(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """What became of a chunk. `folder` holds images.npy and labels.npy of the good pairs, in order."""
+    """What became of a chunk. `folder` holds images.npy, where there are any, and labels.npy of the good pairs."""
 
     split: str
     folder: Path | None
@@ -108,7 +108,8 @@ def _make_shard(chunk: Chunk) -> Shard:
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        np.save(part / "images.npy", images, allow_pickle=False)
+        if images is not None:
+            np.save(part / "images.npy", images, allow_pickle=False)
         np.save(part / "labels.npy", labels, allow_pickle=False)
         (part / "report.json").write_text(json.dumps(shard[2:]), encoding="utf-8")
         part.rename(folder)
@@ -118,10 +119,11 @@ def _make_shard(chunk: Chunk) -> Shard:
     return shard._replace(folder=folder)
 
 
-def _read(chunk: Chunk) -> tuple[Shard, np.ndarray, np.ndarray]:
-    """The shard of a chunk, its images (n, h, w, 3) and labels (n, h, w)."""
-    size = chunk.size or (0, 0)
-    images, labels = np.empty((len(chunk.pairs), *size, 3), np.uint8), np.empty((len(chunk.pairs), *size), np.uint8)
+def _read(chunk: Chunk) -> tuple[Shard, np.ndarray | None, np.ndarray]:
+    """The shard of a chunk, its images (n, h, w, 3), None of label maps alone, and labels (n, h, w)."""
+    shape = (len(chunk.pairs), *(chunk.size or (0, 0)))
+    images = None if chunk.pairs[0].image is None else np.empty((*shape, 3), np.uint8)
+    labels = np.empty(shape, np.uint8)
     pixels = np.zeros(chunk.coding.space.num_classes + 1, np.int64)
     bad, sizes, good, source = [], {}, 0, hashlib.sha256()
     names: list[str] = []
@@ -132,16 +134,18 @@ def _read(chunk: Chunk) -> tuple[Shard, np.ndarray, np.ndarray]:
             bad.append(str(error))
             continue
         if chunk.size is not None:
-            images[good], labels[good] = made.image, made.ids
+            labels[good] = made.ids
+            if images is not None:
+                images[good] = made.image
         pixels += made.pixels
         name = f"{made.shape[0]} x {made.shape[1]}"
         sizes[name] = sizes.get(name, 0) + 1
-        for file in (pair.image, pair.labels):
+        for file in pair.files:
             source.update(hashlib.sha256(file.read_bytes()).hexdigest().encode())  # small files: read whole, at once
         names.append(pair.name)
         good += 1
     shard = Shard(chunk.split, None, len(chunk.pairs), good, bad, pixels.tolist(), sizes, source.hexdigest(), names)
-    return shard, images[:good], labels[:good]
+    return shard, None if images is None else images[:good], labels[:good]
 
 
 def _key(chunk: Chunk) -> str:
@@ -151,7 +155,7 @@ def _key(chunk: Chunk) -> str:
         stat = file.stat()
         return [os.path.abspath(file), stat.st_size, stat.st_mtime_ns]
 
-    files = [[state(pair.image), state(pair.labels)] for pair in chunk.pairs]
+    files = [[state(file) for file in pair.files] for pair in chunk.pairs]
     coding = [chunk.coding.name, chunk.coding.space.colours, getattr(chunk.coding, "values", None)]
     return hashlib.sha256(
         json.dumps([VERSION, Shard._fields, chunk.split, chunk.size, coding, files]).encode()

@@ -162,7 +162,18 @@ def _diversity(row: Row, references: Mapping[str, Row]) -> str:
     if row["mood_shares"]:
         lost = [mood for mood, share in row["mood_shares"].items() if share < 0.05]
         said.append(f"hardly ever drawn: {', '.join(lost)}" if lost else "no mood is lost")
+        said += _unequal(row)
     return f"**Diversity**: {'; '.join(said)}."
+
+
+def _unequal(row: Row) -> list[str]:
+    """Which moods are drawn too often or too rarely, where chance does not explain it: three standard deviations."""
+    fair, images = 1 / len(row["mood_shares"]), row.get("num_images", 1)
+    scatter = 3 * (fair * (1 - fair) / images) ** 0.5
+    often = [mood for mood, share in row["mood_shares"].items() if share > fair + scatter]
+    rarely = [mood for mood, share in row["mood_shares"].items() if 0.05 <= share < fair - scatter]
+    words = [f"{', '.join(moods)} too {how}" for moods, how in ((often, "often"), (rarely, "rarely")) if moods]
+    return [f"drawn {' and '.join(words)}, beyond chance"] if words else []
 
 
 def mood_shares(row: Row) -> str:
