@@ -1,13 +1,23 @@
-"""What things cost here: the training step, one image, drawing Scenes, memory. Medians of process CPU time."""
+"""What things cost here: the training step, one image, drawing Scenes, reading and preparing files, memory.
+
+Times are medians of process CPU time. Files are those of a small data set that is drawn, so that no real one is needed.
+Drawn pictures are flat, and decoded faster than photographs of their size: what preparing adds weighs more than there.
+"""
 
 import resource
+import shutil
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from tqdm.auto import tqdm
 
 from dpsims.checkpoint import fold_spectral_norm, provenance
@@ -15,9 +25,21 @@ from dpsims.config import preset
 from dpsims.data import scenes
 from dpsims.data.loader import TrainingBatches
 from dpsims.data.prepare import ensure_scenes, load_prepared
+from dpsims.data.prepare_folders import prepare_folders
 from dpsims.files import check_file, write_json
 from dpsims.synthesis import build_generator
 from dpsims.training import Trainer
+
+PAIRS, BATCH = 64, 32  # files of the drawn data set, and images read at a time
+HEIGHT, WIDTH = 240, 320  # of the files
+SIZE, LARGER = 256, 286  # pixels: what is trained on, and what parts of this size are cut from
+
+_CHILD = """
+import resource, sys
+from dpsims.data.prepare_folders import prepare_folders
+prepare_folders("custom", sys.argv[1], sys.argv[2], size=int(sys.argv[3]), progress=False, jobs=1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
 
 
 def cpu_milliseconds(work: Callable[[int], Any], repeats: int, warmup: int = 2) -> dict[str, float]:
@@ -43,8 +65,9 @@ def bench(out: str | Path | None = None, repeats: int = 20, progress: bool = Tru
         progress: show a bar.
 
     Returns:
-        CPU milliseconds of a training step (batch 8, 64 px, preset scenes64), of one 64 px image, of reading a batch
-        and of drawing 16 scenes at 64 and 128 px, and the peak memory of this process in MiB.
+        `figures`, named by their unit: CPU milliseconds of a training step (batch 8, 64 px, preset scenes64), of one
+        64 px image, of reading a batch and of drawing 16 scenes at 64 and 128 px; those of `file_costs`; the peak
+        memory of this process in MiB.
 
     Raises:
         InputError: `out` cannot be written.
@@ -77,6 +100,8 @@ def bench(out: str | Path | None = None, repeats: int = 20, progress: bool = Tru
         figures: dict[str, Any] = {}
         for name, call in tqdm(work.items(), "benchmark", disable=not progress):
             figures[name] = cpu_milliseconds(call, repeats)
+        with tempfile.TemporaryDirectory() as folder:
+            figures |= file_costs(Path(folder), repeats)
     finally:
         torch.set_num_threads(threads)
     figures["peak_memory_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -85,3 +110,85 @@ def bench(out: str | Path | None = None, repeats: int = 20, progress: bool = Tru
     if out is not None:
         write_json(Path(out), result)
     return result
+
+
+def file_costs(folder: Path, repeats: int) -> dict[str, Any]:
+    """What reading and preparing files cost, on one core.
+
+    Args:
+        folder: empty; for the files.
+        repeats: timed calls of each.
+
+    Returns:
+        read_256_per_s: images a second, read from prepared data of 256 px as they are.
+        read_cut_256_per_s: the same from 286 px, cut, flipped and made numbers for the networks.
+        prepare_ratio: speed of preparing as a share of that of `decode_and_resize`, files of 320 x 240 px to 256 px.
+        prepare_mib, prepare_4_times_mib: peak memory of a process that prepares `PAIRS` pairs, and four times as many.
+    """
+    few, many = plant(folder / "few"), plant(folder / "many", copies=4)
+    prepared = {size: folder / str(size) for size in (SIZE, LARGER)}
+    for size, out in prepared.items():
+        prepare_folders("custom", few, out, size=size, progress=False, jobs=1)
+    data = {size: load_prepared(out) for size, out in prepared.items()}
+    plain, pixels = data[SIZE].split("train"), data[LARGER].index["splits"]["train"]["class_pixels"]
+    chosen = np.random.default_rng(0).integers(0, len(plain.labels), (repeats + 2, BATCH))
+    cut = TrainingBatches(data[LARGER].split("train"), pixels, BATCH, 0, True, True, (SIZE, SIZE))
+    reading = {
+        "read_256_per_s": lambda i: (plain.images[chosen[i]], plain.labels[chosen[i]]),
+        "read_cut_256_per_s": cut,
+    }
+    figures: dict[str, Any] = {}
+    for name, call in reading.items():
+        took = cpu_milliseconds(call, repeats)
+        turned = {"median": "median", "least": "most", "most": "least"}  # the longest time is the lowest speed
+        figures[name] = {key: round(1e3 * BATCH / took[of]) for key, of in turned.items()}
+    shares = sorted(prepare_share(few, folder / "again") for _ in range(repeats))
+    figures["prepare_ratio"] = {"median": statistics.median(shares), "least": shares[0], "most": shares[-1]}
+    for name, root in {"prepare_mib": few, "prepare_4_times_mib": many}.items():
+        figures[name] = round(peak_kib(root, folder / name) / 1024)
+    return figures
+
+
+def plant(root: Path, pairs: int = PAIRS, copies: int = 1) -> Path:
+    """Draw a custom data set of `pairs` * `copies` pairs, two of which are held out; returns `root`."""
+    batch = scenes.render(range(pairs), (HEIGHT, WIDTH))
+    for kind, suffix, arrays in (("images", "jpg", batch.images), ("labels", "png", batch.labels)):
+        for split in ("train", "val"):
+            (root / kind / split).mkdir(parents=True)
+        for number, array in enumerate(arrays):
+            first = root / kind / ("val" if number < 2 else "train") / f"{number}.{suffix}"
+            Image.fromarray(array).save(first)
+            for copy in range(1, copies):
+                shutil.copy(first, root / kind / "train" / f"{number}-{copy}.{suffix}")
+    names = ", ".join(f"{number}: {name}" for number, name in enumerate(scenes.CLASSES, 1))
+    (root / "dataset.yml").write_text(f"names: {{{names}}}\n", encoding="utf-8")
+    return root
+
+
+def prepare_share(root: Path, out: Path) -> float:
+    """Speed of preparing as a share of that of `decode_and_resize`, one after the other; `out` is removed again."""
+    alone = cpu_milliseconds(lambda i: decode_and_resize(root), repeats=1, warmup=0)["median"]
+    made = cpu_milliseconds(
+        lambda i: prepare_folders("custom", root, out, size=SIZE, progress=False, jobs=1), repeats=1, warmup=0
+    )["median"]
+    shutil.rmtree(out)
+    return round(alone / made, 2)
+
+
+def decode_and_resize(root: Path) -> None:
+    """What preparing cannot do without: every pair decoded and brought to size by Pillow; nothing checked or kept."""
+    for label_file in sorted(root.glob("labels/*/*.png")):
+        image_file = root / "images" / label_file.parent.name / f"{label_file.stem}.jpg"
+        for file, way in ((image_file, Image.Resampling.BICUBIC), (label_file, Image.Resampling.NEAREST)):
+            with Image.open(file) as image:
+                np.asarray(image.resize((SIZE, SIZE), way))
+
+
+def peak_kib(root: Path, out: Path) -> int:
+    """Peak resident memory in KiB of a process that prepares a data set, one core at work.
+
+    It is the child of a child: a process is told the peak of the one that started it where that is higher.
+    """
+    between = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, *sys.argv[1:]]))"
+    command = [sys.executable, "-c", between, "-c", _CHILD, str(root), str(out), str(SIZE)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

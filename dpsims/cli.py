@@ -234,7 +234,7 @@ def generate(
         bool, Option("--resize", help="Bring maps to the model's size in pixels, by the nearest; else refused.")
     ] = False,
 ) -> None:
-    """Draw images from label maps alone; no photograph is read.
+    """Draw images from label maps alone; no photograph is read. Of a prepared data set the held-out maps are drawn.
 
     Example: dpsims generate --checkpoint data/checkpoints/scenes-64 --labels map.png --n 4 --out runs/images
     """
@@ -294,9 +294,9 @@ def export(
 
 @app.command()
 def bench(
-    out: Annotated[Path, Option(help="JSON file for the costs (milliseconds a step, images/s, megabytes).")],
+    out: Annotated[Path, Option(help="JSON file for the costs (milliseconds a step, images/s, mebibytes).")],
 ) -> None:
-    """Measure what a training step and an image cost on this machine."""
+    """Measure what a training step, an image, and reading and preparing files cost on this machine; two minutes."""
     from dpsims.bench import bench as run
 
     run(out)

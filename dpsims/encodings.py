@@ -72,11 +72,10 @@ class Encoding:
         values = np.asarray(values)
         if values.dtype.kind not in "iub":
             raise InputError(f"{source}: {values.dtype} values; label maps hold integers")
-        if values.dtype == np.uint8:  # of nearly all files; for bytes this is ten times as fast as an index
-            known, table = self._bytes
-            content = values.tobytes()
-            if not content.translate(None, delete=known):
-                return np.frombuffer(bytearray(content.translate(table)), np.uint8).reshape(values.shape)
+        if values.dtype == np.uint8:  # of nearly all files; several times as fast as what takes any number
+            small = np.take(self._small_ids, values)
+            if small.max(initial=VOID) <= self.space.num_classes:
+                return small.astype(np.uint8, copy=False)
         ids = self._ids[np.where((values < 0) | (values > MAX_VALUE), MAX_VALUE + 1, values)]
         unknown = ids < 0
         if unknown.any():
@@ -124,10 +123,11 @@ class Encoding:
         return ids
 
     @cached_property
-    def _bytes(self) -> tuple[bytes, bytes]:
-        """The numbers below 256 that it knows, and the id of each number below 256 (any, where it knows none)."""
+    def _small_ids(self) -> np.ndarray:
+        """The id of every number below 256; (256,) uint8, or int16 where none of 0..255 is left to stand for none."""
         ids = self._ids[:256]
-        return bytes(np.flatnonzero(ids >= 0).tolist()), ids.astype(np.uint8).tobytes()
+        none = self.space.num_classes + 1
+        return np.where(ids < 0, none, ids).astype(np.uint8 if none < 256 else np.int16)
 
     def _known(self) -> str:
         """Its numbers as ranges, such as "0..181, 255"."""

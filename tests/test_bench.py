@@ -6,6 +6,7 @@ import pytest
 
 from dpsims.bench import bench
 from dpsims.errors import InputError
+from dpsims.readme import bench_table
 
 
 def test_bench_measures_what_it_says(tmp_path):
@@ -15,6 +16,12 @@ def test_bench_measures_what_it_says(tmp_path):
     assert figures["training_step_ms"]["median"] > figures["image_64_ms"]["median"] > 0
     assert figures["draw_16_scenes_128_ms"]["median"] > figures["draw_16_scenes_64_ms"]["median"]
     assert 100 < figures["peak_memory_mib"] < 4096, "the issue's limit"
+    assert figures["read_256_per_s"]["median"] > figures["read_cut_256_per_s"]["median"] > 100
+    assert 0.1 < figures["prepare_ratio"]["median"] < 1.2, "it cannot be faster than a part of it"
+    assert figures["prepare_4_times_mib"] < 1.15 * figures["prepare_mib"], "memory does not grow with the data"
+    rows = bench_table(result).splitlines()[4:]
+    assert len(rows) == len(figures) and not any("_" in row for row in rows), "every figure has words"
+    assert all(" images/s | " in row for row in rows if "reading images" in row)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         bench(tmp_path / "file" / "bench.json", repeats=1, progress=False)

@@ -388,6 +388,9 @@ def test_from_files_to_figures(tmp_path, dataset, monkeypatch):
     assert table.split()[0] == "images" and "diversity L1" in table and "mood" not in table
     assert load_generator(run).space.names == load_prepared(data).space.names
 
+    dpsims("generate", "--checkpoint", run, "--labels", data, "--n", 2, "--out", tmp_path / "drawn")
+    assert "diversity L1" in dpsims(*measure, "--images", tmp_path / "drawn"), "named as evaluate looks for them"
+
     generator, arrays = load_generator(run), load_prepared(data).split("val")
     pictures = to_uint8(generator(arrays.labels, seed=[sample_seed(0, j, 0) for j in range(4)]))
     images.mkdir()

@@ -55,6 +55,19 @@ def test_rarest_class_by_hand() -> None:
     assert rarest_class(pixels).tolist() == [2, 3, 0]
 
 
+def test_a_source_that_does_not_keep_its_word_makes_nothing(tmp_path: Path) -> None:
+    header = {"dataset": "scenes", "height": 16, "width": 16, "num_classes": 12}
+    images, labels = np.zeros((2, 16, 16, 3), np.uint8), np.ones((2, 16, 16), np.uint8)
+    for given, says in (
+        ((images[:1], labels[:1]), "gave 1 images, 2 were announced"),
+        ((images, labels[:, :8]), "labels.npy: the source gave"),
+        ((images.astype(np.float32), labels), "images.npy: the source gave .* float32"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            write_prepared(tmp_path / "out", header, {"val": 2}, lambda *_, g=given: iter([(*g, None)]), progress=False)
+        assert not (tmp_path / "out").exists()
+
+
 def test_made_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stamp = (folder / "index.json").stat().st_mtime_ns
     monkeypatch.setattr(prepare, "_make", lambda *_: pytest.fail("made again"))

@@ -66,7 +66,7 @@ def locked(file: Path) -> Iterator[bool]:
 
 
 def check_room(out: Path, header: dict[str, Any], counts: dict[str, int]) -> None:
-    """Raises InputError where the disk is too small: a memory map that outgrows it kills the process without a word."""
+    """Raises InputError where the disk is too small: it is told before the work, not after hours of it."""
     pixel = 4 if header.get("photos", True) else 1  # bytes: three of colour, one of label
     needed = sum(counts.values()) * header["height"] * header["width"] * pixel
     free = shutil.disk_usage(next(parent for parent in out.parents if parent.exists())).free

@@ -126,8 +126,8 @@ class TrainingBatches:
         images, labels = self._read(index, step, samples)
         if self.flip:
             flips = draws.uniform(self.seed, step, samples, draws.FLIP).numpy() < 0.5
-            images = np.where(flips[:, None, None, None], images[:, :, ::-1], images)
-            labels = np.where(flips[:, None, None], labels[:, :, ::-1], labels)
+            for array in (images, labels):
+                array[flips] = array[flips][:, :, ::-1]
         return Batch(to_tensor(images), torch.from_numpy(labels.astype(np.int64)), samples)
 
     def _read(self, index: np.ndarray, step: int, samples: range) -> tuple[np.ndarray, np.ndarray]:

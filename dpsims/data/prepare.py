@@ -16,6 +16,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from tqdm.auto import tqdm
 
 from dpsims import paths
 from dpsims.data import scenes
+from dpsims.data.array_file import ArrayFile
 from dpsims.data.guard import check_room, locked, stop_signals
 from dpsims.data.index import FORMAT, again, read_index
 from dpsims.errors import InputError
@@ -257,11 +259,10 @@ def _make(out: Path, header: dict[str, Any], counts: dict[str, int], source: Sou
         with tqdm(total=sum(counts.values()), desc=f"{header['dataset']} {out.name}", disable=not progress) as bar:
             for name, count in counts.items():
                 (part / name).mkdir(parents=True)
-                pixels = _write_split(part / name, header, count, source(name, count), bar)
+                pixels, files = _write_split(part / name, header, count, source(name, count), bar)
                 splits[name] = {"count": count, "class_pixels": pixels.tolist()}
-        for file in sorted(part.rglob("*.npy")):
-            hashes[file.relative_to(part).as_posix()] = sha256(file)
-        index = {**header, "splits": splits, "sha256": hashes}
+                hashes |= {f"{name}/{file}": digest for file, digest in files.items()}
+        index = {**header, "splits": splits, "sha256": dict(sorted(hashes.items()))}
         (part / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
         try:
             os.rename(part, out)  # works on a folder that is missing or empty
@@ -272,36 +273,36 @@ def _make(out: Path, header: dict[str, Any], counts: dict[str, int], source: Sou
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _write_split(folder: Path, header: dict[str, Any], count: int, chunks: Iterator[Chunk], bar: tqdm) -> np.ndarray:
-    """Write the arrays of one split; returns the pixels of each class, (K+1,) int64 with void first."""
+def _write_split(
+    folder: Path, header: dict[str, Any], count: int, chunks: Iterator[Chunk], bar: tqdm
+) -> tuple[np.ndarray, dict[str, str]]:
+    """Write the arrays of one split; returns pixels of each class, (K+1,) int64, void first, and hashes by file."""
     shape, classes = (count, header["height"], header["width"]), header["num_classes"] + 1
-    labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.uint8, shape)
-    images = None
-    if header.get("photos", True):
-        images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
     pixels = np.zeros((count, classes), np.int64)  # of each class in each image
     moods: list[np.ndarray] = []
     done = 0
-    for image, label, mood in chunks:
-        place = slice(done, done + len(label))
-        labels[place] = label
-        if images is not None:
-            images[place] = image
-        for number, one in enumerate(label, start=done):
-            pixels[number] = np.bincount(one.ravel(), minlength=classes)
-        if mood is not None:
-            moods.append(mood)
-        done += len(label)
-        bar.update(len(label))
+    with ExitStack() as closed:
+        labels = closed.enter_context(closing(ArrayFile(folder / "labels.npy", shape)))
+        images = None
+        if header.get("photos", True):
+            images = closed.enter_context(closing(ArrayFile(folder / "images.npy", (*shape, 3))))
+        for image, label, mood in chunks:
+            for number, one in enumerate(label, start=done):
+                pixels[number] = np.bincount(one.ravel(), minlength=classes)
+            labels.add(label)
+            if images is not None:
+                images.add(image)
+            if mood is not None:
+                moods.append(mood)
+            done += len(label)
+            bar.update(len(label))
     if done != count:
         raise ValueError(f"{folder}: the source gave {done} images, {count} were announced")
-    labels.flush()
-    if images is not None:
-        images.flush()
     np.save(folder / "rarest.npy", rarest_class(pixels), allow_pickle=False)
     if moods:
         np.save(folder / "moods.npy", np.concatenate(moods), allow_pickle=False)
-    return pixels.sum(0)
+    written = {file.path: file.sha256.hexdigest() for file in (labels, images) if file is not None}
+    return pixels.sum(0), {f.name: written.get(f) or sha256(f) for f in folder.iterdir()}
 
 
 def rarest_class(pixels: np.ndarray) -> np.ndarray:
@@ -313,9 +314,7 @@ def rarest_class(pixels: np.ndarray) -> np.ndarray:
     Returns:
         (N,) uint8 ids, 0 where an image is all void.
     """
-    total = pixels.sum(0)
-    absent = np.iinfo(np.int64).max
-    candidates = np.where(pixels[:, 1:] > 0, total[1:], absent)  # (N, K)
+    candidates = np.where(pixels[:, 1:] > 0, pixels.sum(0)[1:], np.iinfo(np.int64).max)  # (N, K)
     ids = candidates.argmin(1) + 1
     return np.where((pixels[:, 1:] > 0).any(1), ids, 0).astype(np.uint8)
 

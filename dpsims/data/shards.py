@@ -24,7 +24,6 @@ from dpsims.data.folders import Pair
 from dpsims.data.pairs import convert
 from dpsims.encodings import Encoding, Palette
 from dpsims.errors import InputError
-from dpsims.files import sha256
 
 VERSION = 2  # one more whenever the same files give other arrays
 CHUNK = 32  # pairs; of 256 x 256 pixels they take 8 MB
@@ -142,7 +141,7 @@ def _read(chunk: Chunk) -> tuple[Shard, np.ndarray | None, np.ndarray]:
         name = f"{made.shape[0]} x {made.shape[1]}"
         sizes[name] = sizes.get(name, 0) + 1
         for file in pair.files:
-            source.update(sha256(file).encode())
+            source.update(hashlib.sha256(file.read_bytes()).hexdigest().encode())  # small files: read whole, at once
         names.append(pair.name)
         good += 1
     shard = Shard(chunk.split, None, len(chunk.pairs), good, bad, pixels.tolist(), sizes, source.hexdigest(), names)
