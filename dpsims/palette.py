@@ -10,16 +10,16 @@ from PIL import Image
 from dpsims.labels import label_space
 from dpsims.paths import LABELS
 
-SIZE = 256  # colours of a palette
-MOST_EXACT = 192  # at most so many are kept as they are, and the rest of the image shares what is left
 WEIGHTS = np.array([1 << 16, 1 << 8, 1])  # a colour as one number
 
 
-def with_palette(image: Image.Image) -> Image.Image:
-    """An image with at most 256 colours: white and those of classes exactly, the others as near as clusters come.
+def with_palette(image: Image.Image, size: int = 256) -> Image.Image:
+    """An image of few colours: white and those of classes exactly, the others as near as clusters come.
 
     Args:
         image: (W, H), of any mode that has an RGB form.
+        size: colours at most, up to 256; three quarters of them may be exact, and the rest of the image shares the
+            others.
 
     Returns:
         The same size, mode P.
@@ -27,14 +27,14 @@ def with_palette(image: Image.Image) -> Image.Image:
     pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)  # (P, 3)
     colours, which, counts = np.unique(pixels @ WEIGHTS, return_inverse=True, return_counts=True)
     exact = np.flatnonzero(np.isin(colours, _class_colours()))
-    exact = exact[np.argsort(-counts[exact], kind="stable")][:MOST_EXACT]
+    exact = exact[np.argsort(-counts[exact], kind="stable")][: 3 * size // 4]
     number = np.full(len(colours), -1)
     number[exact] = np.arange(len(exact))
     indices = number[which.ravel()]  # (P,)
     palette = (colours[exact, None] // WEIGHTS % 256).ravel().tolist()
     if (rest := indices < 0).any():
         clusters = Image.fromarray(pixels[rest][None]).quantize(
-            SIZE - len(exact), kmeans=4, dither=Image.Dither.NONE
+            size - len(exact), kmeans=4, dither=Image.Dither.NONE
         )  # one row
         indices[rest] = len(exact) + np.asarray(clusters)[0]
         palette += clusters.getpalette() or []

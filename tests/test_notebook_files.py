@@ -57,7 +57,7 @@ def test_nothing_volatile(path):
     notebook = nbformat.read(path, as_version=4)
     assert "widgets" not in notebook.metadata and "papermill" not in notebook.metadata
     assert not [cell for cell in notebook.cells if {"papermill", "execution"} & set(cell.metadata)]
-    assert path.stat().st_size < 650_000
+    assert path.stat().st_size < 500_000
     outputs = [output for cell in cells(path) for output in cell.outputs]
     for output in outputs:
         output.get("data", {}).pop("image/png", None)  # base64 may spell anything

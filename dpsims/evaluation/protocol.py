@@ -210,17 +210,16 @@ def evaluate_images(
     data_path: str | Path,
     out: str | Path | None = None,
     *,
-    evaluator_path: str | Path = EVALUATORS / "scenes-64",
     device: str | None = "cpu",
-    progress: bool = True,
-    **settings: Any,
+    **options: Any,
 ) -> dict:
     """Measure images that were drawn elsewhere, as `evaluate_checkpoint` does those of a checkpoint.
 
     Args:
         images: folder of PNG files, at least one for each label map that is drawn; `drawn_images.find_drawn` says how
             they are named. Diversity is measured where each of the first maps has several, and None otherwise.
-        data_path, out, evaluator_path, device, progress, settings: as of `evaluate_checkpoint`.
+        data_path, out, device: as of `evaluate_checkpoint`.
+        options: its other keywords.
 
     Returns:
         As `evaluate_checkpoint`, but instead of `checkpoint` it says `images`: their folder, how they are named, and
@@ -231,7 +230,7 @@ def evaluate_images(
     """
     if out is not None:
         check_file(Path(out))
-    yardstick = open_yardstick(data_path, evaluator_path, device, progress=progress, **settings)
+    yardstick, progress = open_yardstick(data_path, device=device, **options), options.get("progress", True)
     drawn = find_drawn(images, yardstick.data, yardstick.count, progress)
     draws = min(drawn.draws(yardstick.protocol.diversity_maps), yardstick.protocol.samples_per_map)
     row = Reference("generated", "images drawn elsewhere", drawn, range(yardstick.count), draws=draws)
