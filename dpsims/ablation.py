@@ -29,12 +29,12 @@ import torch
 from dpsims.ablation_statistics import FORMAT, findings
 from dpsims.checkpoint import checkpoints, provenance, read_provenance
 from dpsims.config import Config, override, preset
-from dpsims.data.loader import settings_of
-from dpsims.data.prepare import ensure_scenes, load_prepared
+from dpsims.data.prepare import ensure_scenes, open_prepared, settings_of
 from dpsims.errors import InputError
 from dpsims.evaluation.measuring import Yardstick
 from dpsims.evaluation.protocol import describe, measure_checkpoint, open_yardstick
 from dpsims.files import read_json, write_json, write_text
+from dpsims.paths import EVALUATORS
 from dpsims.sheets import read_sheet
 from dpsims.training import DeadRun, fit
 
@@ -115,7 +115,7 @@ def run_study(study: Study, out: str | Path, progress: bool = True) -> dict[str,
     amount |= {"evaluator_path": study.evaluator} if study.evaluator else {}
     ruler = cache(lambda: open_yardstick(study.data, progress=progress, **amount))  # none where all is measured already
     measured = [_measured_run(study, arm, seed, out, progress, ruler) for seed in study.seeds for arm in study.arms]
-    shown = dataclasses.asdict(study) | {"data": load_prepared(study.data).index["dataset"]}
+    shown = dataclasses.asdict(study) | {"data": open_prepared(study.data).index["dataset"]}
     del shown["evaluator"]  # a path of one machine; the protocol has its hash
     results = {
         "format": FORMAT,
@@ -166,7 +166,10 @@ def _measured_run(
     folder, config = run_path(out, arm, seed), study.config(arm, seed)
     file = folder / "measured.json"
     asked = {"config": config.to_dict(), "max_maps": study.max_maps, "diversity_maps": study.diversity_maps}
-    asked["config"]["data"].pop("path")  # the same data may lie elsewhere
+    asked["config"]["data"].pop("path")  # the same data and network may lie elsewhere: their hashes stand for them
+    asked["data"] = open_prepared(study.data).index["sha256"]
+    judge = Path(study.evaluator or EVALUATORS / "scenes-64") / "provenance.json"
+    asked["evaluator"] = read_json(judge, "make it with dpsims train-evaluators").get("sha256")
     asked = json.loads(json.dumps(asked))
     if file.is_file():
         kept = read_json(file, "remove it to measure again")
@@ -240,8 +243,10 @@ def main(line: Sequence[str] | None = None) -> int:
             points=given.points, max_maps=given.max_maps, diversity_maps=given.diversity_maps,
             evaluator=given.evaluator, settings=tuple(given.set),
         )  # fmt: skip
-        side = override(preset(given.preset), given.set).data
-        data = given.data or ensure_scenes((side.height, side.width), n=given.num_images, n_val=given.held_out)
+        data = given.data
+        if not data:
+            side = override(preset(given.preset), given.set).data
+            data = ensure_scenes((side.height, side.width), n=given.num_images, n_val=given.held_out)
         results = run_study(dataclasses.replace(study, data=str(data)), given.out)
     except InputError as error:
         print(f"dpsims: {error}", file=sys.stderr)

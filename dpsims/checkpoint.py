@@ -36,7 +36,7 @@ from torch.nn.utils import parametrize
 from dpsims import config as configuration
 from dpsims.errors import InputError
 from dpsims.files import read_json, replacing, sha256, write_folder, write_json, writing
-from dpsims.labels import LabelSpace, label_space, read_classes
+from dpsims.labels import LabelSpace, classes_of
 from dpsims.paths import BACKBONES, ROOT
 from dpsims.sheets import as_sheet, growth
 
@@ -190,12 +190,10 @@ def read_space(folder: Path, config: configuration.Config) -> LabelSpace:
     Raises:
         InputError: a damaged file, or other classes than config.json says.
     """
-    file, data = folder / "classes.csv", config.data
-    space = read_classes(file, data.dataset) if file.is_file() else label_space(data.dataset)
+    data, space = config.data, classes_of(folder, config.data.dataset)
     if space.num_classes != data.num_classes:
-        raise InputError(
-            f"{file}: {space.num_classes} classes, config.json says {data.num_classes}; copy the checkpoint again"
-        )
+        file, said = folder / "classes.csv", f"config.json says {data.num_classes}"
+        raise InputError(f"{file}: {space.num_classes} classes, {said}; copy the checkpoint again")
     return space
 
 

@@ -201,12 +201,10 @@ def train(
     """
     from dpsims.config import override
     from dpsims.config import preset as named
+    from dpsims.data.prepare import settings_of
 
-    config = override(named(preset), settings or [])  # a typing error is told before torch is loaded
-    if data is not None:
-        from dpsims.data.loader import settings_of
-
-        config = override(named(preset), [*settings_of(data), *(settings or [])])
+    of_data = [] if data is None else settings_of(data)
+    config = override(named(preset), [*of_data, *(settings or [])])  # a typing error is told before torch is loaded
     from dpsims.training import fit
 
     if not fit(config, out, resume=resume).finished:

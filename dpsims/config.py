@@ -24,7 +24,7 @@ class Data:
 
     dataset: str = "scenes"  # name of the label space
     path: str = ""  # prepared data set (`dpsims prepare`); "" makes or finds Scenes in the cache
-    num_classes: int = 12  # K, without void; `--data` sets these four and path as the prepared data have them
+    num_classes: int = 12  # K, without void; `--data` sets these four, path and seed as the prepared data have them
     height: int = 64  # pixels
     width: int = 64  # pixels
     num_images: int = 3000  # training images of Scenes when path is ""

@@ -142,6 +142,12 @@ def read_classes(path: Path, name: str) -> LabelSpace:
     return _space(name, _rows(path))
 
 
+def classes_of(folder: Path, name: str) -> LabelSpace:
+    """The classes of a checkpoint folder: its classes.csv, or those of the data set `name` in older ones, without."""
+    file = folder / "classes.csv"
+    return read_classes(file, name) if file.is_file() else label_space(name)
+
+
 def _space(name: str, rows: tuple[dict[str, str], ...]) -> LabelSpace:
     colours = tuple((int(r["red"]), int(r["green"]), int(r["blue"])) for r in rows)
     return LabelSpace(name, tuple(row["name"] for row in rows), colours)

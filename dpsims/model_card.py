@@ -14,16 +14,19 @@ from dpsims import config as configuration
 from dpsims.config import Config
 from dpsims.errors import InputError
 from dpsims.evaluation import report
-from dpsims.labels import label_space
+from dpsims.labels import classes_of
 from dpsims.paths import BACKBONES
 
 FILES = {
     "generator.safetensors": "the generator, averaged over the training (EMA), float16, spectral norm folded",
     "discriminator.safetensors": "decoder, conditioning statistics and noise level of the discriminator, float16",
     "config.json": "every setting",
+    "classes.csv": "names and colours of the classes",
     "provenance.json": "how it was made",
     "evaluation.json": "every figure, with the reference rows",
+    "growth.png": "label maps, samples as the training went on, and real images; steps in provenance.json",
 }
+SOME = ("classes.csv", "growth.png")  # of the files: not in every model
 # where a setting departs from what the paper publishes: field, when, what the paper has
 PUBLISHED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("data.height", lambda v: v < 256, "photographs of 256 pixels and more"),
@@ -51,15 +54,16 @@ def card(folder: Path) -> str:
     config = configuration.load(folder / "config.json")
     try:
         facts, evaluation = (json.loads((folder / f"{n}.json").read_text()) for n in ("provenance", "evaluation"))
-        parts = [_what(folder.name, config), _training(config, facts), _departures(config), _figures(evaluation)]
+        parts = [_what(folder, config), _training(config, facts), _departures(config), _figures(evaluation)]
         return "\n\n".join([*parts, _files(folder, config)]) + "\n"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"{type(error).__name__}: {error}"
         raise InputError(f"{folder}: no model card can be made ({why}); run dpsims evaluate") from None
 
 
-def _what(name: str, config: Config) -> str:
-    space, size = label_space(config.data.dataset), f"{config.data.height} x {config.data.width}"
+def _what(folder: Path, config: Config) -> str:
+    name, size = folder.name, f"{config.data.height} x {config.data.width}"
+    space = classes_of(folder, config.data.dataset)
     return f"""# {name}
 
 <!-- made by `python -m dpsims.readme` from the files beside it; changes made here are lost -->
@@ -193,8 +197,8 @@ def _figures(evaluation: dict[str, Any]) -> str:
 
 
 def _files(folder: Path, config: Config) -> str:
-    sizes = {name: (folder / name).stat().st_size for name in FILES}
-    lines = [f"| `{name}` | {sizes[name] / 1e3:,.0f} kB | {what} |" for name, what in FILES.items()]
+    sizes = {name: (folder / name).stat().st_size for name in FILES if name not in SOME or (folder / name).is_file()}
+    lines = [f"| `{name}` | {sizes[name] / 1e3:,.0f} kB | {FILES[name]} |" for name in sizes]
     name = config.discriminator.backbone
     backbone = f"The backbone `{name}` is not stored here and keeps the licence of its publisher."
     licence = "MIT, as dpsims itself (`LICENSE`)."

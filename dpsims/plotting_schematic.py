@@ -11,7 +11,7 @@ from torch import nn
 
 from dpsims.models.discriminator import Discriminator
 from dpsims.models.generator import Generator
-from dpsims.plotting import GREY, styled
+from dpsims.plotting_style import GREY, styled
 
 LABELS, NOISE, IMAGE, FROZEN = "#cfe3f3", "#f6d9c6", "#d5ecdf", "#e3e4e8"
 ENDS, SIZE = "#ffffff", (1.16, 0.62)  # width and height of a box, in units of its column and row

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 import subprocess
 import sys
 
@@ -21,7 +22,7 @@ from dpsims.ablation import ARMS, COLUMNS, Study, main, run_path, run_study, sam
 from dpsims.data.prepare import prepare_scenes
 from dpsims.errors import InputError
 from dpsims.models import Discriminator
-from dpsims.paths import ROOT
+from dpsims.paths import EVALUATORS, ROOT
 from dpsims.training import DeadRun
 
 ARM_NAMES = {arm: {"name": name, "settings": []} for arm, (name, _) in ARMS.items()}
@@ -107,6 +108,16 @@ def test_a_finished_study_is_only_read_again(data, done, monkeypatch):
         with pytest.raises(InputError, match="remove it to measure again"):
             run_study(study(data), out, progress=False)
     file.write_text(kept)
+
+
+def test_figures_of_other_data_or_another_network_are_not_taken_for_these(data, done, tmp_path):
+    other = prepare_scenes(tmp_path / "scenes", size=64, n=12, n_val=8, progress=False)
+    network = shutil.copytree(EVALUATORS / "scenes-64", tmp_path / "network")
+    facts = json.loads((network / "provenance.json").read_text())
+    (network / "provenance.json").write_text(json.dumps(facts | {"sha256": "0" * 64}))
+    for changed in (study(other), study(data, evaluator=str(network))):
+        with pytest.raises(InputError, match="measured with other settings"):
+            run_study(changed, done[0], progress=False)
 
 
 def test_killed_while_measuring_it_goes_on(data, done, tmp_path, monkeypatch):

@@ -10,12 +10,12 @@ from dpsims import load_generator
 from dpsims.checkpoint import export_run, resolve
 from dpsims.cli import app
 from dpsims.config import override, preset
-from dpsims.data.loader import ReadAhead, TrainingBatches, in_order, middle, prepared_data, settings_of
-from dpsims.data.prepare import classes, load_prepared, write_prepared
+from dpsims.data.loader import ReadAhead, TrainingBatches, in_order, middle, prepared_data
+from dpsims.data.prepare import classes, load_prepared, settings_of, write_prepared
 from dpsims.errors import InputError
 from dpsims.images import to_uint8
 from dpsims.labels import LabelSpace, read_classes
-from dpsims.training import fit
+from dpsims.training import FitResult, fit
 
 TINY = ["train.steps=2", "train.checkpoint_every=1", "train.sample_every=2", "discriminator.statistics_images=4"]
 
@@ -58,6 +58,22 @@ def test_command_line_takes_classes_and_size_from_the_data(tmp_path):
     done = CliRunner().invoke(app, [*line, *(part for setting in TINY for part in ("--set", setting))])
     assert done.exit_code == 0, done.output
     assert load_generator(tmp_path / "run").space.num_classes == 5
+
+
+def test_settings_are_judged_by_the_size_of_the_data(tmp_path, monkeypatch):
+    data = drawn(tmp_path / "data", 5, (128, 128))
+    seen = []
+
+    def fit(config, *_, **__):
+        seen.append(config)
+        return FitResult(tmp_path, 1, True)
+
+    monkeypatch.setattr("dpsims.training.fit", fit)
+    deep = f"generator.channels={','.join(['16'] * 9)}"  # too many for the 64 pixels of the preset
+    line = ["train", "--preset", "tiny", "--data", str(data), "--set", deep, "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 0, done.output
+    assert seen[0].data.height == 128 and len(seen[0].generator.channels) == 9
 
 
 def test_what_contradicts_the_data_is_told(tmp_path):

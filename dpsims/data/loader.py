@@ -60,17 +60,6 @@ def _fits(prepared: int, wanted: int, crop: bool) -> bool:
     return prepared >= wanted if crop else prepared == wanted
 
 
-def settings_of(path: str | Path) -> list[str]:
-    """What a configuration has to say to be for a prepared data set, as `dpsims.config.override` takes it.
-
-    Raises:
-        InputError: as `load_prepared`.
-    """
-    index = load_prepared(path).index
-    names = ("dataset", "num_classes", "height", "width", "seed")  # the last where data are drawn
-    return [f"data.path={path}", *(f"data.{name}={index[name]}" for name in names if name in index)]
-
-
 def sampling_weights(rarest: np.ndarray, class_pixels: list[int]) -> np.ndarray:
     """Probability of each image, (N,) float64, proportional to f^(-1/2) of its rarest class (recalled).
 

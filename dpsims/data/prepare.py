@@ -118,7 +118,7 @@ class PreparedData:
 
 
 def load_prepared(path: str | Path) -> PreparedData:
-    """Open a prepared folder.
+    """Open a prepared folder, and look through all of its label maps.
 
     Args:
         path: the folder with `index.json`.
@@ -126,11 +126,31 @@ def load_prepared(path: str | Path) -> PreparedData:
     Raises:
         InputError: there is none, it is of another format, or a file does not fit what its index says.
     """
+    return open_prepared(path).check()
+
+
+def settings_of(path: str | Path) -> list[str]:
+    """What a configuration has to say to be for a prepared data set, as `dpsims.config.override` takes it.
+
+    Raises:
+        InputError: as `open_prepared`.
+    """
+    index = open_prepared(path).index
+    names = ("dataset", "num_classes", "height", "width", "seed")  # the last where data are drawn
+    return [f"data.path={path}", *(f"data.{name}={index[name]}" for name in names if name in index)]
+
+
+def open_prepared(path: str | Path) -> PreparedData:
+    """A prepared folder by its index alone: in no time, for those who ask what it is.
+
+    Raises:
+        InputError: no index, or one of another format.
+    """
     path = Path(path)
     index = read_index(path)
     if index is None:
         raise InputError(f"{path}: no prepared data (index.json is missing); make it with `dpsims prepare`")
-    return PreparedData(path, index).check()
+    return PreparedData(path, index)
 
 
 def prepare_scenes(

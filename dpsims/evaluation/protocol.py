@@ -68,8 +68,11 @@ def evaluate(
 
 
 def _generated(synthesise: Synthesise, yardstick: Yardstick, progress: bool) -> dict:
-    row = Reference("generated", "what was given", synthesise, range(yardstick.count))
-    return yardstick.measure(row, progress)
+    return yardstick.measure(_row(synthesise, yardstick), progress)
+
+
+def _row(synthesise: Synthesise, yardstick: Yardstick) -> Reference:
+    return Reference("generated", "what was given", synthesise, range(yardstick.count))
 
 
 def open_yardstick(
@@ -200,7 +203,7 @@ def evaluate_checkpoint(
         check_file(Path(out))
     yardstick = open_yardstick(data_path, evaluator_path, device, progress=progress, **settings)
     generator = _generator(checkpoint, yardstick)
-    row = Reference("generated", "what was given", _drawing(generator), range(yardstick.count))
+    row = _row(_drawing(generator), yardstick)
     facts = {"checkpoint": str(checkpoint), "texture_shares": texture.kinship(generator.config)}
     return _measured(row, facts, yardstick, out, progress)
 
@@ -211,6 +214,7 @@ def evaluate_images(
     out: str | Path | None = None,
     *,
     device: str | None = "cpu",
+    progress: bool = True,
     **options: Any,
 ) -> dict:
     """Measure images that were drawn elsewhere, as `evaluate_checkpoint` does those of a checkpoint.
@@ -218,7 +222,7 @@ def evaluate_images(
     Args:
         images: folder of PNG files, at least one for each label map that is drawn; `drawn_images.find_drawn` says how
             they are named. Diversity is measured where each of the first maps has several, and None otherwise.
-        data_path, out, device: as of `evaluate_checkpoint`.
+        data_path, out, device, progress: as of `evaluate_checkpoint`.
         options: its other keywords.
 
     Returns:
@@ -230,7 +234,7 @@ def evaluate_images(
     """
     if out is not None:
         check_file(Path(out))
-    yardstick, progress = open_yardstick(data_path, device=device, **options), options.get("progress", True)
+    yardstick = open_yardstick(data_path, device=device, progress=progress, **options)
     drawn = find_drawn(images, yardstick.data, yardstick.count, progress)
     draws = min(drawn.draws(yardstick.protocol.diversity_maps), yardstick.protocol.samples_per_map)
     row = Reference("generated", "images drawn elsewhere", drawn, range(yardstick.count), draws=draws)

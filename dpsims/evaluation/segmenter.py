@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from dpsims import checkpoint
 from dpsims.checks import as_device, as_seeds, check_pool
 from dpsims.data import scenes
-from dpsims.data.prepare import SplitArrays, load_prepared
+from dpsims.data.prepare import SplitArrays, load_prepared, open_prepared
 from dpsims.errors import InputError
 from dpsims.evaluation.segmentation import VOID, SegmentationScore
 from dpsims.evaluation.unet import Segmenter
@@ -52,7 +52,7 @@ def load_evaluator(path: str | Path = EVALUATORS / "scenes-64", device: str | to
     """
     device, folder = as_device(device), Path(path)
     provenance, weights = folder / "provenance.json", folder / "weights.safetensors"
-    again = f"make it with: dpsims train-evaluators --out {folder}"
+    again = f"make it with: dpsims train-evaluators --out {folder} (and --data, for data of your own)"
     about = read_json(provenance, again)
     if not weights.is_file():
         raise InputError(f"{weights}: no such file; {again}")
@@ -167,7 +167,7 @@ def _checked_size(data: str | Path | None, size: int | None, steps: int) -> int 
             raise InputError(f"--size {size}: the network halves three times; give a multiple of 8, 16 or more")
         check_pool(min(POOL, steps * BATCH), size)
         return size
-    index = load_prepared(data).index
+    index = open_prepared(data).index
     height, width = index["height"], index["width"]
     if size is not None:
         raise InputError(f"--size {size}: the images of {data} are {height} x {width}; leave --size out with --data")

@@ -120,8 +120,8 @@ class Segmenter(nn.Module):
         if tuple(images.shape[-2:]) != (self.height, self.width):
             raise InputError(
                 f"the evaluation network was trained at {self.height}x{self.width} and the images are "
-                f"{images.shape[-2]}x{images.shape[-1]}; train one of that size: dpsims train-evaluators --size "
-                f"{images.shape[-2]} --out DIR"
+                f"{images.shape[-2]}x{images.shape[-1]}; train one of that size with dpsims "
+                "train-evaluators (--size, or --data for data of your own)"
             )
         floats = from_bytes(images.to(self.feature_mean.device))
         return self(floats.contiguous(memory_format=torch.channels_last))
