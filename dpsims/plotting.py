@@ -122,7 +122,8 @@ def paired_bars(
         xlabel: what the groups are.
         line: name and height of a line across.
     """
-    figure, axes = plt.subplots(figsize=(max(5.5, 0.68 * len(names)), 3.6))
+    room = 0.5 * len(values) * (digits is not None)  # inches a group, that the numbers above the bars need
+    figure, axes = plt.subplots(figsize=(max(5.5, len(names) * max(0.68, room)), 3.6))
     if line:
         axes.axhline(line[1], color="#222", ls="--", lw=1.2, label=line[0])
     width = 0.8 / len(values)
@@ -228,7 +229,7 @@ def focal_curves(gammas: Sequence[float], point: tuple[float, float], loss: obje
     p = np.linspace(0.01, 1, 200)
     for gamma, colour in zip(gammas, CYCLE, strict=False):
         axes.plot(p, loss(p, gamma), color=colour, label=f"$\\gamma$ = {gamma:g}")
-    axes.plot(*point, "o", color="#222", ms=8, label="the pixel worked by hand")
+    axes.plot(*point, "o", color="#222", ms=8, label="the pixel worked by hand", clip_on=False, zorder=3)
     axes.set(xlabel="probability that D gives the target, $p_t$", ylabel="loss of the pixel", ylim=(0, 3.5),
              title="Focusing: pixels that are right weigh little")  # fmt: skip
     axes.legend(loc="upper right")
