@@ -1,7 +1,6 @@
 """`dpsims prepare` of data sets on the disk: prepared exactly, or refused with the right file named."""
 
 import errno
-import io
 import json
 import os
 import re
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import trees
 from PIL import Image
+from trees import QUIET, dpsims, encoded, nearest
 from typer.testing import CliRunner
 
 from dpsims import paths
@@ -29,15 +29,6 @@ from dpsims.data.prepare_folders import check_folders, ensure_folders, prepare_f
 from dpsims.errors import InputError
 from dpsims.labels import label_space
 from dpsims.paths import DATA, ROOT
-
-QUIET = {"progress": False, "jobs": 1}
-
-
-def nearest(ids, height, width):
-    """Independent of Pillow: the pixel in which the centre of the new one lies."""
-    rows = ((np.arange(height) + 0.5) * ids.shape[0] / height).astype(int)
-    columns = ((np.arange(width) + 0.5) * ids.shape[1] / width).astype(int)
-    return ids[rows][:, columns]
 
 
 def contents(folder):
@@ -194,9 +185,9 @@ def test_cityscapes_of_a_single_side_are_twice_as_wide(tmp_path, monkeypatch):
         trees.plant(tmp_path / dataset, dataset)
         index = load_prepared(ensure_folders(dataset, tmp_path / dataset, 16, progress=False)).index
         assert (index["height"], index["width"]) == (16, width)
-        line = ["prepare", dataset, "--root", tmp_path / dataset, "--size", 16, "--out", tmp_path / f"{dataset} out"]
-        assert CliRunner().invoke(app, [str(part) for part in line]).exit_code == 0
-        assert load_prepared(tmp_path / f"{dataset} out").split("val").labels.shape == (2, 16, width)
+        out = tmp_path / f"{dataset} out"
+        dpsims("prepare", dataset, "--root", tmp_path / dataset, "--size", 16, "--out", out)
+        assert load_prepared(out).split("val").labels.shape == (2, 16, width)
     both = ensure_folders("cityscapes", tmp_path / "cityscapes", (16, 24), progress=False)
     assert load_prepared(both).index["width"] == 24, "a pair is taken as it is"
 
@@ -273,12 +264,6 @@ def put(row, column, value):
         return values
 
     return change
-
-
-def encoded(image, kind):
-    stream = io.BytesIO()
-    image.save(stream, kind)
-    return stream.getvalue()
 
 
 PHOTO, LABEL = "images/training/ADE_train_1.jpg", "annotations/training/ADE_train_1.png"
