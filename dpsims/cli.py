@@ -126,14 +126,14 @@ def prepare(
         return
     if root is None or (n, n_val, seed) != (3000, 500, 0):
         raise InputError(f"{dataset}: is read from its folder, --root, and not drawn with --n, --n-val and --seed")
-    from dpsims.data.prepare_folders import check_folders, prepare_folders
+    from dpsims.data.prepare_folders import check_folders, prepare_folders, size_of
 
     photos = not labels_only
     if check_only:
         report = check_folders(dataset.value, root, encoding=encoding, photos=photos, limit=limit)
         print("\n".join(report.lines()))
         raise typer.Exit(2 if report.bad else 0)
-    shape = (size, 2 * size if dataset is Dataset.cityscapes else size)
+    shape = size_of(dataset.value, size)
     path, found = prepare_folders(
         dataset.value, root, out, size=shape, encoding=encoding, photos=photos, limit=limit, skip_bad=skip_bad
     )

@@ -19,7 +19,7 @@ import numpy as np
 
 from dpsims.errors import InputError
 from dpsims.label_files import load_png
-from dpsims.labels import VOID, LabelSpace, class_table, first_unknown, label_space
+from dpsims.labels import VOID, LabelSpace, class_table, colour_code, first_unknown, label_space
 
 # value of class 1, which all others follow, and value of void; read in the code of SPADE and OASIS
 ENCODINGS = {
@@ -151,7 +151,7 @@ class Palette:
             InputError: a colour of no class, or of several classes, with its place.
         """
         known, owner, shared = self._codes
-        codes = colours.astype(np.int32) @ np.array([65536, 256, 1], np.int32)  # (H, W)
+        codes = colour_code(colours)  # (H, W)
         place = np.searchsorted(known, codes).clip(max=len(known) - 1)
         wrong = (known[place] != codes) | shared[place]
         if wrong.any():
@@ -188,8 +188,7 @@ class Palette:
     @cached_property
     def _codes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The different colours as sorted numbers, the first id of each, and whether others have it too."""
-        codes = np.array(self.space.colours, np.int32) @ np.array([65536, 256, 1], np.int32)
-        known, owner, count = np.unique(codes, return_index=True, return_counts=True)
+        known, owner, count = np.unique(colour_code(self.space.colours), return_index=True, return_counts=True)
         return known, owner.astype(np.uint8), count > 1
 
     def _reason(self, colour: tuple[int, ...]) -> str:

@@ -20,12 +20,13 @@ from dpsims.encodings import ENCODINGS, RGB, Palette, encoding
 from dpsims.errors import InputError
 from dpsims.files import replacing
 from dpsims.images import to_uint8
-from dpsims.labels import LabelSpace, read_label_map, resize_nearest
+from dpsims.labels import LabelSpace, check_size, read_label_map, resize_nearest
 from dpsims.noise import class_region
 from dpsims.synthesis import Synthesizer, load_generator
 
 MAX_IMAGES = 1_000_000  # a map; their seeds are listed before the first is drawn
 IDS = "ids"  # label maps of our own ids
+RESIZE = "pass --resize to take the nearest pixels"
 
 Maps = Sequence[tuple[str, Callable[[], np.ndarray]]]  # names, and what reads each label map, (H, W) ids
 
@@ -119,11 +120,7 @@ def _maps_in_files(files: list[Path], space: LabelSpace, name: str, size: tuple[
 
     def read(path: Path) -> np.ndarray:
         ids = coding.read(path)
-        if size is not None and ids.shape != size:
-            raise InputError(
-                f"{path}: {ids.shape[0]} x {ids.shape[1]} pixels (height x width), but the model takes {size[0]} x "
-                f"{size[1]}; pass --resize to take the nearest pixels"
-            )
+        check_size(f"{path}:", ids.shape, size, RESIZE)
         return ids
 
     return [(path.stem, partial(read, path)) for path in files]
@@ -132,7 +129,6 @@ def _maps_in_files(files: list[Path], space: LabelSpace, name: str, size: tuple[
 def _maps_prepared(folder: Path, space: LabelSpace, name: str, size: tuple[int, int] | None) -> Maps:
     """The held-out label maps of a prepared data set, by name, or by position where it has no names."""
     data = load_prepared(folder)
-    there = (data.index["height"], data.index["width"])
     if name != IDS:
         raise InputError(f"encoding: {name!r}, but {folder} is prepared, and so holds {IDS}; leave --encoding out")
     if data.space.names != space.names:
@@ -140,11 +136,7 @@ def _maps_prepared(folder: Path, space: LabelSpace, name: str, size: tuple[int, 
             f"{folder}: holds classes of {data.space.name}, and the model draws those of {space.name}; give label maps "
             "of the data that it was trained on"
         )
-    if size is not None and there != size:
-        raise InputError(
-            f"{folder}: label maps of {there[0]} x {there[1]} pixels (height x width), but the model takes {size[0]} x "
-            f"{size[1]}; pass --resize to take the nearest pixels"
-        )
+    check_size(f"{folder}: label maps of", (data.index["height"], data.index["width"]), size, RESIZE)
     labels = data.split("val").labels
     names = data.index.get("held_out", range(len(labels)))
     return [(str(name), partial(np.array, labels[place])) for place, name in enumerate(names)]

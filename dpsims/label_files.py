@@ -36,7 +36,11 @@ def load_png(path: str | Path) -> LabelPNG:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a PNG of class ids")
-    image = _loaded(path)
+    image = load_image(
+        path,
+        ", too many for a label map; resize it with nearest-neighbour interpolation",
+        "the file may be truncated, write it again",
+    )
     if image.format != "PNG":
         raise InputError(f"{path}: a {image.format} file; give a PNG of class ids (lossy formats change them)")
     with path.open("rb") as file:
@@ -59,7 +63,12 @@ def load_png(path: str | Path) -> LabelPNG:
     )
 
 
-def _loaded(path: Path) -> Image.Image:
+def load_image(path: Path, smaller: str, anew: str) -> Image.Image:
+    """An image of any format, all of it read; `smaller` and `anew` end the errors of a huge and an unreadable file.
+
+    Raises:
+        InputError: empty, truncated, damaged, huge or no image.
+    """
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
             check_png(path)
@@ -67,15 +76,10 @@ def _loaded(path: Path) -> Image.Image:
                 image.load()
                 return image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(
-            f"{path}: has more than {Image.MAX_IMAGE_PIXELS} pixels, too many for a label map; resize it with "
-            "nearest-neighbour interpolation"
-        ) from None
+        raise InputError(f"{path}: has more than {Image.MAX_IMAGE_PIXELS} pixels{smaller}") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         reason = "it is empty" if path.stat().st_size == 0 else error
-        raise InputError(
-            f"{path}: not a readable image ({reason}); the file may be truncated, write it again"
-        ) from None
+        raise InputError(f"{path}: not a readable image ({reason}); {anew}") from None
 
 
 def check_png(path: Path) -> None:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dpsims.errors import InputError
 from dpsims.files import write_text
@@ -101,6 +102,11 @@ def spread_colours(count: int) -> tuple[tuple[int, int, int], ...]:
     return tuple(colours)
 
 
+def colour_code(colours: ArrayLike) -> np.ndarray:
+    """RGB (..., 3), 0 to 255 -> one number for each colour, (...) int32; as 0xRRGGBB has it."""
+    return np.asarray(colours).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+
+
 def resize_nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Label maps (..., H, W) -> (..., h, w): each pixel takes the one whose centre is nearest to its own, along either
     axis; of two as near the lower, or the right one.
@@ -109,6 +115,16 @@ def resize_nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(ids.shape[-2:], size, strict=True))
     return ids[..., rows[:, None], columns]
+
+
+def check_size(source: str, shape: tuple[int, ...], size: tuple[int, int] | None, remedy: str) -> None:
+    """Raises InputError unless `shape`, (H, W) of label maps, is the `size` of a model; None accepts any. The error
+    begins with `source` and ends with `remedy`."""
+    if size is not None and shape != tuple(size):
+        raise InputError(
+            f"{source} {shape[0]} x {shape[1]} pixels (height x width), but the model takes {size[0]} x {size[1]}; "
+            f"{remedy}"
+        )
 
 
 @cache
@@ -185,10 +201,7 @@ def read_label_map(path: str | Path, space: LabelSpace, size: tuple[int, int] | 
             f"0..{space.num_classes} of {space.name} first{indices if png.mode == 'P' else ''}"
         )
     ids = png.array
-    if size is not None and ids.shape != tuple(size):
-        raise InputError(
-            f"{path}: {ids.shape[0]} x {ids.shape[1]} pixels (height x width), but the model takes {size[0]} x "
-            f"{size[1]}; resize the map with nearest-neighbour interpolation (dpsims generate: --resize)"
-        )
+    remedy = "resize the map with nearest-neighbour interpolation (dpsims generate: --resize)"
+    check_size(f"{path}:", ids.shape, size, remedy)
     space.check(ids, str(path))
     return ids

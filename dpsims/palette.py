@@ -7,10 +7,8 @@ P pixels, H and W height and width.
 import numpy as np
 from PIL import Image
 
-from dpsims.labels import label_space
+from dpsims.labels import colour_code, label_space
 from dpsims.paths import LABELS
-
-WEIGHTS = np.array([1 << 16, 1 << 8, 1])  # a colour as one number
 
 
 def with_palette(image: Image.Image, size: int = 256) -> Image.Image:
@@ -25,13 +23,15 @@ def with_palette(image: Image.Image, size: int = 256) -> Image.Image:
         The same size, mode P.
     """
     pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)  # (P, 3)
-    colours, which, counts = np.unique(pixels @ WEIGHTS, return_inverse=True, return_counts=True)
+    colours, first, which, counts = np.unique(
+        colour_code(pixels), return_index=True, return_inverse=True, return_counts=True
+    )
     exact = np.flatnonzero(np.isin(colours, _class_colours()))
     exact = exact[np.argsort(-counts[exact], kind="stable")][: 3 * size // 4]
     number = np.full(len(colours), -1)
     number[exact] = np.arange(len(exact))
     indices = number[which.ravel()]  # (P,)
-    palette = (colours[exact, None] // WEIGHTS % 256).ravel().tolist()
+    palette = pixels[first[exact]].ravel().tolist()
     if (rest := indices < 0).any():
         clusters = Image.fromarray(pixels[rest][None]).quantize(
             size - len(exact), kmeans=4, dither=Image.Dither.NONE
@@ -46,4 +46,4 @@ def with_palette(image: Image.Image, size: int = 256) -> Image.Image:
 def _class_colours() -> np.ndarray:
     """White and the colours of all class tables, as numbers."""
     spaces = [label_space(file.stem) for file in sorted(LABELS.glob("*.csv"))]
-    return np.array([(255, 255, 255), *(colour for space in spaces for colour in space.colours)]) @ WEIGHTS
+    return colour_code([(255, 255, 255), *(colour for space in spaces for colour in space.colours)])

@@ -4,37 +4,19 @@ run and the checkpoint."""
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
+from trees import dpsims, drawn, space_of
 
 from dpsims import load_generator
 from dpsims.checkpoint import export_run, resolve
-from dpsims.cli import app
 from dpsims.config import override, preset
 from dpsims.data.loader import ReadAhead, TrainingBatches, in_order, middle, prepared_data
-from dpsims.data.prepare import classes, load_prepared, settings_of, write_prepared
+from dpsims.data.prepare import load_prepared, settings_of
 from dpsims.errors import InputError
 from dpsims.images import to_uint8
-from dpsims.labels import LabelSpace, read_classes
+from dpsims.labels import read_classes
 from dpsims.training import FitResult, fit
 
 TINY = ["train.steps=2", "train.checkpoint_every=1", "train.sample_every=2", "discriminator.statistics_images=4"]
-
-
-def space_of(k):
-    names = ("void", *(f'class, no. {i} of "ä"' for i in range(1, k + 1)))
-    return LabelSpace("custom", names, tuple((i, 255 - i, i // 2) for i in range(k + 1)))
-
-
-def drawn(out, k, size=(32, 48), n=6):
-    """A prepared data set of K classes; an image shows the id of each pixel in all its channels."""
-
-    def source(split, count):
-        ids = np.random.default_rng(len(split)).integers(0, k + 1, (count, size[0] // 4, size[1] // 4), np.uint8)
-        labels = ids.repeat(4, 1).repeat(4, 2)
-        yield labels[..., None].repeat(3, -1), labels, None
-
-    header = {"dataset": "custom", "height": size[0], "width": size[1], **classes(space_of(k))}
-    return write_prepared(out, header, {"train": n, "val": 4}, source, progress=False)
 
 
 @pytest.mark.parametrize("k", [1, 3, 33, 150, 182])
@@ -54,9 +36,8 @@ def test_classes_travel_from_the_data_to_the_checkpoint(tmp_path, k):
 
 def test_command_line_takes_classes_and_size_from_the_data(tmp_path):
     data = drawn(tmp_path / "data", 5, (32, 32))
-    line = ["train", "--preset", "tiny", "--data", str(data), "--out", str(tmp_path / "run")]
-    done = CliRunner().invoke(app, [*line, *(part for setting in TINY for part in ("--set", setting))])
-    assert done.exit_code == 0, done.output
+    sets = [part for setting in TINY for part in ("--set", setting)]
+    dpsims("train", "--preset", "tiny", "--data", data, "--out", tmp_path / "run", *sets)
     assert load_generator(tmp_path / "run").space.num_classes == 5
 
 
@@ -70,9 +51,7 @@ def test_settings_are_judged_by_the_size_of_the_data(tmp_path, monkeypatch):
 
     monkeypatch.setattr("dpsims.training.fit", fit)
     deep = f"generator.channels={','.join(['16'] * 9)}"  # too many for the 64 pixels of the preset
-    line = ["train", "--preset", "tiny", "--data", str(data), "--set", deep, "--out", str(tmp_path / "run")]
-    done = CliRunner().invoke(app, line)
-    assert done.exit_code == 0, done.output
+    dpsims("train", "--preset", "tiny", "--data", str(data), "--set", deep, "--out", str(tmp_path / "run"))
     assert seen[0].data.height == 128 and len(seen[0].generator.channels) == 9
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import trees
 from PIL import Image
-from test_any_classes import drawn, space_of
+from trees import dpsims, drawn, space_of
 from typer.testing import CliRunner
 
 from dpsims import load_generator
@@ -368,11 +368,6 @@ def test_from_files_to_figures(tmp_path, dataset, monkeypatch):
     trees.plant(tmp_path / "in", dataset, "folders" if dataset == "custom" else "official", val=4)
     data, run, net, images = (tmp_path / name for name in ("data", "run", "net", "images"))
     settings = ("train.steps=2", "discriminator.statistics_images=4", "train.checkpoint_every=2")
-
-    def dpsims(*line):
-        said = CliRunner().invoke(app, [*map(str, line)])
-        assert said.exit_code == 0, (line, said.output, said.exception)
-        return said.stdout
 
     dpsims("prepare", dataset, "--root", tmp_path / "in", "--size", 32, "--out", data)
     sets = [part for setting in settings for part in ("--set", setting)]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import trees
 from PIL import Image
+from trees import QUIET, dpsims
 from typer.testing import CliRunner
 
 from dpsims import load_generator
@@ -25,7 +26,6 @@ from dpsims.images import to_uint8
 from dpsims.labels import label_space, resize_nearest
 from dpsims.paths import CHECKPOINTS
 
-QUIET = {"progress": False, "jobs": 1}
 SHIPPED = CHECKPOINTS / "scenes-64"
 
 
@@ -75,9 +75,7 @@ def scenes_alone(tmp_path_factory):
         for index in range(count):
             Image.fromarray(trees.draw(index, split)[1]).save(folder / f"in/labels/{split}/-a ü {index}.png")
     (folder / "in/dataset.yml").write_text(f"void: 0\nnames:\n{names}")
-    command = f"prepare custom --labels-only --root {folder / 'in'} --out {folder / 'out'} --size 64"
-    result = CliRunner().invoke(app, command.split())
-    assert result.exit_code == 0, result.output
+    dpsims("prepare", "custom", "--labels-only", "--root", folder / "in", "--out", folder / "out", "--size", 64)
     return folder / "out"
 
 
@@ -101,11 +99,10 @@ def test_what_needs_photographs_says_so(scenes_alone, tmp_path):
 
 
 def test_a_prepared_data_set_is_drawn_at_once(scenes_alone, tmp_path):
-    command = f"generate --checkpoint {SHIPPED} --labels {scenes_alone} --n 2 --seed 3 --out {tmp_path / 'out'}"
-    result = CliRunner().invoke(app, command.split())
-    assert result.exit_code == 0, result.output
+    line = ("--checkpoint", SHIPPED, "--labels", scenes_alone, "--n", 2, "--seed", 3, "--out", tmp_path / "out")
+    said = dpsims("generate", *line)
     names = [f"-a ü {index}_seed{seed}.png" for index in (0, 1) for seed in (3, 4)]
-    assert result.stdout.splitlines() == [str(tmp_path / "out" / name) for name in names]
+    assert said.splitlines() == [str(tmp_path / "out" / name) for name in names]
     data = load_prepared(scenes_alone)
     image = to_uint8(load_generator(SHIPPED)(data.split("val").labels[1].astype(int), seed=4))[0]
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / names[3])), image)

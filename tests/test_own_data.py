@@ -1,20 +1,12 @@
 """All notebooks over a data set from the disk, by one command and one parameter: no figure of Scenes is needed."""
 
 import pytest
-from trees import plant
-from typer.testing import CliRunner
+from trees import dpsims, plant
 
-from dpsims.cli import app
 from dpsims.files import read_json
 
 TINY = ["02.training_preset=tiny", "02.steps=4", "02.points=1", "02.diversity_maps=2", "03.training_preset=tiny",
         "03.steps=20", "04.diversity_maps=2", "03.settings={discriminator.statistics_images: 8}"]  # fmt: skip
-
-
-def command(*line):
-    done = CliRunner().invoke(app, [str(part) for part in line])
-    assert done.exit_code == 0, done.output
-    return done.output
 
 
 @pytest.mark.slow
@@ -22,11 +14,11 @@ def command(*line):
 def test_all_notebooks_over_a_data_set_from_the_disk(tmp_path, dataset):
     plant(tmp_path / "tree", dataset, "folders" if dataset == "custom" else "official", train=12, val=6)
     data, network, out = tmp_path / "data", tmp_path / "network", tmp_path / "out"
-    command("prepare", dataset, "--root", tmp_path / "tree", "--size", 64, "--out", data)
-    command("train-evaluators", "--data", data, "--steps", 3, "--out", network)
+    dpsims("prepare", dataset, "--root", tmp_path / "tree", "--size", 64, "--out", data)
+    dpsims("train-evaluators", "--data", data, "--steps", 3, "--out", network)
     given = [f"data_path={data}", f"evaluator={network}", *TINY]
     sets = [part for setting in given for part in ("--set", setting)]
-    command("reproduce", "--preset", "own_data", *sets, "--out", out)
+    dpsims("reproduce", "--preset", "own_data", *sets, "--out", out)
     figures = {path.parent.name[:2]: read_json(path, "") for path in out.glob("*/metrics.json")}
     assert sorted(figures) == ["01", "02", "03", "04", "05"]
     assert figures["01"]["training images"] == 12

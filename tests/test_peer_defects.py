@@ -5,6 +5,7 @@ import pytest
 import torch
 import trees
 from PIL import Image
+from trees import QUIET
 
 from dpsims.cli import Dataset
 from dpsims.data.loader import TrainingBatches
@@ -13,8 +14,6 @@ from dpsims.data.prepare_folders import prepare_folders
 from dpsims.evaluation import report
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.images import to_bytes, to_uint8
-
-QUIET = {"progress": False, "jobs": 1}
 
 
 def test_01_each_reading_crops_elsewhere_whatever_else_is_read():

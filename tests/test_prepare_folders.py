@@ -1,7 +1,6 @@
 """`dpsims prepare` of data sets on the disk: prepared exactly, or refused with the right file named."""
 
 import errno
-import io
 import json
 import os
 import re
@@ -10,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -17,25 +17,18 @@ import numpy as np
 import pytest
 import trees
 from PIL import Image
+from trees import QUIET, dpsims, encoded, nearest
 from typer.testing import CliRunner
 
+from dpsims import paths
 from dpsims.cli import app
 from dpsims.data import prepare, shards
 from dpsims.data.folders import find_folders
 from dpsims.data.prepare import load_prepared
-from dpsims.data.prepare_folders import check_folders, prepare_folders
+from dpsims.data.prepare_folders import check_folders, ensure_folders, prepare_folders
 from dpsims.errors import InputError
 from dpsims.labels import label_space
 from dpsims.paths import DATA, ROOT
-
-QUIET = {"progress": False, "jobs": 1}
-
-
-def nearest(ids, height, width):
-    """Independent of Pillow: the pixel in which the centre of the new one lies."""
-    rows = ((np.arange(height) + 0.5) * ids.shape[0] / height).astype(int)
-    columns = ((np.arange(width) + 0.5) * ids.shape[1] / width).astype(int)
-    return ids[rows][:, columns]
 
 
 def contents(folder):
@@ -162,6 +155,50 @@ def test_a_disk_without_room_is_told_before_anything_is_read(tmp_path, monkeypat
     assert os.listdir(tmp_path) == ["in"]
 
 
+def test_the_disk_must_hold_shards_and_result_but_for_shards_that_are_there(tmp_path, monkeypatch):
+    trees.plant(tmp_path / "in", "ade20k")
+    needed = 6 * 32 * 32 * 4
+
+    def prepared(free):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, free))
+        return prepare_folders("ade20k", tmp_path / "in", tmp_path / "out", size=32, **QUIET)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with pytest.raises(InputError, match="out: 6 images take .* GB, shards included, .* GB are free; give fewer"):
+        prepared(2 * needed - 1)
+    assert os.listdir(tmp_path) == ["in"]
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "write_prepared", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepared(2 * needed)
+    with pytest.raises(InputError, match="shards included"):
+        prepared(needed - 1)
+    prepared(needed)
+    assert sorted(os.listdir(tmp_path)) == ["in", "out"]
+
+
+def test_cityscapes_of_a_single_side_are_twice_as_wide(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    for dataset, width in (("cityscapes", 32), ("ade20k", 16)):
+        trees.plant(tmp_path / dataset, dataset)
+        index = load_prepared(ensure_folders(dataset, tmp_path / dataset, 16, progress=False)).index
+        assert (index["height"], index["width"]) == (16, width)
+        out = tmp_path / f"{dataset} out"
+        dpsims("prepare", dataset, "--root", tmp_path / dataset, "--size", 16, "--out", out)
+        assert load_prepared(out).split("val").labels.shape == (2, 16, width)
+    both = ensure_folders("cityscapes", tmp_path / "cityscapes", (16, 24), progress=False)
+    assert load_prepared(both).index["width"] == 24, "a pair is taken as it is"
+
+
+@pytest.mark.parametrize("size", [8, 513, (16, 65)])
+def test_a_size_that_cannot_be_names_the_data_set(tmp_path, size):
+    for ask in (partial(prepare_folders, out=tmp_path / "out"), ensure_folders):
+        with pytest.raises(InputError, match=r"^ade20k: \d+ x \d+ pixels; give sides of 16 to 512, none over 4 times"):
+            ask("ade20k", tmp_path, size=size)
+
+
 def test_a_place_that_cannot_be_a_folder(tmp_path, monkeypatch):
     trees.plant(tmp_path / "in", "ade20k")
     (tmp_path / "file").write_text("")
@@ -227,12 +264,6 @@ def put(row, column, value):
         return values
 
     return change
-
-
-def encoded(image, kind):
-    stream = io.BytesIO()
-    image.save(stream, kind)
-    return stream.getvalue()
 
 
 PHOTO, LABEL = "images/training/ADE_train_1.jpg", "annotations/training/ADE_train_1.png"

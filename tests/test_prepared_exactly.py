@@ -5,7 +5,6 @@ whose centre is nearest, along either axis; of two as near the lower, or the rig
 so that it is seen which one lies beside which label map.
 """
 
-import io
 import os
 import unicodedata
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from trees import encoded, nearest
 
 from dpsims.data.prepare import load_prepared
 from dpsims.data.prepare_folders import prepare_folders
@@ -66,16 +66,6 @@ class Pair(NamedTuple):
     words: str
 
 
-def nearest(ids, height, width):
-    """Tries all centres; (j + 1/2) / old and (i + 1/2) / new in whole numbers."""
-
-    def along(old, new):
-        away = np.abs([[(2 * j + 1) * new - (2 * i + 1) * old for j in range(old)] for i in range(new)])
-        return [max(np.flatnonzero(row == row.min())) for row in away]
-
-    return ids[along(ids.shape[0], height)][:, along(ids.shape[1], width)]
-
-
 @st.composite
 def codings(draw):
     dataset = draw(st.sampled_from(["ade20k", "coco_stuff", "cityscapes", "custom"]))
@@ -92,12 +82,6 @@ def codings(draw):
 
 def randomness(draw):
     return np.random.default_rng(draw(st.integers(0, 99)))
-
-
-def encoded(image, kind="PNG"):
-    stream = io.BytesIO()
-    image.save(stream, kind)
-    return stream.getvalue()
 
 
 def painted(draw, coding, ids):

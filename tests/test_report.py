@@ -3,10 +3,9 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
+from trees import dpsims
 
 from dpsims import readme
-from dpsims.cli import app
 from dpsims.evaluation import protocol, report
 from dpsims.paths import CHECKPOINTS
 
@@ -121,8 +120,7 @@ def test_what_is_shipped_can_be_shown(file):
 
 def test_the_command_prints_the_table(monkeypatch, tmp_path):
     monkeypatch.setattr(protocol, "evaluate_checkpoint", lambda *given, **options: RESULT)
-    said = CliRunner().invoke(app, f"evaluate --checkpoint a --data b --out {tmp_path / 'c.json'}".split())
-    assert said.exit_code == 0, said.output
-    head, ours, *_ = said.stdout.splitlines()
+    said = dpsims("evaluate", "--checkpoint", "a", "--data", "b", "--out", tmp_path / "c.json")
+    head, ours, *_ = said.splitlines()
     assert head.split("  ")[0] == "images" and "re-balanced distance" in head and "138.2 [130.0, 145.0]" in ours
-    assert "90% over label maps" in said.stdout
+    assert "90% over label maps" in said

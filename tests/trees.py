@@ -1,11 +1,18 @@
-"""Small data sets on the disk in every layout, drawn from Scenes at odd sizes; no real data set is needed."""
+"""Small data sets on the disk in every layout, drawn from Scenes at odd sizes; no real data set is needed.
 
+And what tests of several files do with them: the command line, and what is expected of prepared arrays.
+"""
+
+import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from typer.testing import CliRunner
 
+from dpsims.cli import app
 from dpsims.data import scenes
+from dpsims.data.prepare import classes, write_prepared
 from dpsims.encodings import encoding
 from dpsims.labels import LabelSpace
 
@@ -35,6 +42,7 @@ LAYOUTS = {
     },
 }
 CUSTOM = "void: 255\nnames:\n" + "".join(f"  {10 * i}: {name}\n" for i, name in enumerate(scenes.CLASSES))
+QUIET = {"progress": False, "jobs": 1}  # for prepare_folders and check_folders
 SIZES = ((37, 53), (64, 41), (50, 50))  # (height, width) of the pairs in turn
 
 
@@ -70,3 +78,45 @@ def plant(root: Path, dataset: str, layout: str = "official", train: int = 4, va
                 Image.fromarray(array).save(path)
             written[label_map] = ids
     return written
+
+
+def space_of(k):
+    """K classes, with names that a CSV must quote."""
+    names = ("void", *(f'class, no. {i} of "ä"' for i in range(1, k + 1)))
+    return LabelSpace("custom", names, tuple((i, 255 - i, i // 2) for i in range(k + 1)))
+
+
+def drawn(out, k, size=(32, 48), n=6):
+    """A prepared data set of K classes; an image shows the id of each pixel in all its channels."""
+
+    def source(split, count):
+        ids = np.random.default_rng(len(split)).integers(0, k + 1, (count, size[0] // 4, size[1] // 4), np.uint8)
+        labels = ids.repeat(4, 1).repeat(4, 2)
+        yield labels[..., None].repeat(3, -1), labels, None
+
+    header = {"dataset": "custom", "height": size[0], "width": size[1], **classes(space_of(k))}
+    return write_prepared(out, header, {"train": n, "val": 4}, source, progress=False)
+
+
+def nearest(ids, height, width):
+    """Tries all centres; (j + 1/2) / old and (i + 1/2) / new in whole numbers."""
+
+    def along(old, new):
+        away = np.abs([[(2 * j + 1) * new - (2 * i + 1) * old for j in range(old)] for i in range(new)])
+        return [max(np.flatnonzero(row == row.min())) for row in away]
+
+    return ids[along(ids.shape[0], height)][:, along(ids.shape[1], width)]
+
+
+def encoded(image, kind="PNG"):
+    """The bytes of its file."""
+    stream = io.BytesIO()
+    image.save(stream, kind)
+    return stream.getvalue()
+
+
+def dpsims(*line):
+    """What the command prints; it must succeed."""
+    said = CliRunner().invoke(app, [str(part) for part in line])
+    assert said.exit_code == 0, (line, said.output, said.exception)
+    return said.stdout

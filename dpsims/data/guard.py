@@ -65,11 +65,22 @@ def locked(file: Path) -> Iterator[bool]:
         stream.close()
 
 
-def check_room(out: Path, header: dict[str, Any], counts: dict[str, int]) -> None:
-    """Raises InputError where the disk is too small: it is told before the work, not after hours of it."""
+def check_room(out: Path, header: dict[str, Any], counts: dict[str, int], shards: Path | None = None) -> None:
+    """Raises InputError where the disk is too small: it is told before the work, not after hours of it.
+
+    Args:
+        out: the prepared folder.
+        header, counts: as of `prepare.write_prepared`.
+        shards: a folder that has to hold the same arrays once more until `out` is whole, or some of them already.
+    """
     pixel = 4 if header.get("photos", True) else 1  # bytes: three of colour, one of label
     needed = sum(counts.values()) * header["height"] * header["width"] * pixel
+    included = ""
+    if shards is not None:
+        held = sum(file.stat().st_size for file in shards.rglob("*.npy"))
+        needed += max(needed - held, 0)
+        included = ", shards included"
     free = shutil.disk_usage(next(parent for parent in out.parents if parent.exists())).free
     if needed > free:
-        sizes = f"{sum(counts.values())} images take {needed / 1e9:.4g} GB, {free / 1e9:.4g} GB are free"
+        sizes = f"{sum(counts.values())} images take {needed / 1e9:.4g} GB{included}, {free / 1e9:.4g} GB are free"
         raise InputError(f"{out}: {sizes}; give fewer images, smaller ones, or a folder on another disk")

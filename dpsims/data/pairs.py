@@ -3,17 +3,16 @@
 K classes, H and W height and width of the label map's file, h and w of the result.
 """
 
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from dpsims.data.folders import Pair
 from dpsims.encodings import Encoding, Palette
 from dpsims.errors import InputError
-from dpsims.label_files import check_png
+from dpsims.label_files import load_image
 from dpsims.labels import VOID, resize_nearest
 
 ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned when it is shown
@@ -63,16 +62,7 @@ def read_image(path: Path) -> Image.Image:
     Raises:
         InputError: empty, truncated, huge or no image; transparent pixels; CMYK and others without an exact RGB.
     """
-    try:
-        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
-            check_png(path)
-            with Image.open(path) as image:
-                image.load()
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(f"{path}: has more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        reason = "it is empty" if path.stat().st_size == 0 else error
-        raise InputError(f"{path}: not a readable image ({reason}); it may be truncated, copy it again") from None
+    image = load_image(path, "; make it smaller", "it may be truncated, copy it again")
     if image.mode not in ("1", "L", "P", "RGB", "LA", "PA", "RGBA"):
         raise InputError(f"{path}: an image of mode {image.mode}; convert it to RGB with 8 bits, by its colour profile")
     if image.has_transparency_data:

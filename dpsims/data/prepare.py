@@ -29,12 +29,12 @@ from dpsims.data import scenes
 from dpsims.data.array_file import ArrayFile
 from dpsims.data.guard import check_room, locked, stop_signals
 from dpsims.data.index import FORMAT, again, read_index
+from dpsims.data.sizes import checked_size
 from dpsims.errors import InputError
 from dpsims.files import sha256
 from dpsims.labels import LabelSpace, label_space
 
 CHUNK = 16  # images made at a time
-MAX_SIDE = 512  # pixels: what the scenes are drawn for, and what fits into memory
 
 Chunk = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]  # images, labels, moods
 Source = Callable[[str, int], Iterator[Chunk]]  # (split, number of images) -> the chunks of the split, in order
@@ -180,9 +180,7 @@ def prepare_scenes(
     """
     if min(n, n_val) < 1:
         raise InputError(f"scenes of {n} training and {n_val} validation images: give 1 or more of each")
-    height, width = scenes.checked_size(size)
-    if max(height, width) > MAX_SIDE:
-        raise InputError(f"scenes of {height} x {width} pixels: give sides of 16 to {MAX_SIDE}")
+    height, width = checked_size(size, "scenes")
     scenes.render([], (height, width), seed=seed)  # complains of a bad seed before anything is written
     header = {
         "dataset": "scenes",
@@ -205,7 +203,7 @@ def ensure_scenes(
     size: int | tuple[int, int] = 64, n: int = 3000, n_val: int = 500, seed: int = 0, *, progress: bool = True
 ) -> Path:
     """The prepared Scenes of these arguments in the cache, made there when missing; see `prepare_scenes`."""
-    height, width = scenes.checked_size(size)
+    height, width = checked_size(size, "scenes")
     side = f"{height}" if height == width else f"{height}x{width}"
     name = f"scenes-{side}-n{n}-v{n_val}-s{seed}-version{scenes.VERSION}"
     return prepare_scenes(paths.CACHE / name, size=size, n=n, n_val=n_val, seed=seed, progress=progress)

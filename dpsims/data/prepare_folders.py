@@ -10,7 +10,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from dpsims.data import prepare, shards
 from dpsims.data.folders import Folders, Pair, find_folders
 from dpsims.data.guard import check_room, locked
 from dpsims.data.index import FORMAT, read_index
-from dpsims.data.scenes import checked_size
+from dpsims.data.sizes import checked_size
 from dpsims.errors import InputError
 from dpsims.files import write_text, writing
 from dpsims.labels import LabelSpace
@@ -112,9 +112,7 @@ def prepare_folders(
         InputError: no such data set (see `find_folders`), files that cannot be used unless `skip_bad`, a split without
             a good pair, a folder of something else, or one that cannot be written.
     """
-    out, (height, width) = Path(out).resolve(), checked_size(size)
-    if max(height, width) > prepare.MAX_SIDE:
-        raise InputError(f"size: {height} x {width} pixels; give sides of 16 to {prepare.MAX_SIDE}")
+    out, (height, width) = Path(out).resolve(), checked_size(size, dataset)
     folders = _limited(find_folders(dataset, root, encoding_name=encoding, photos=photos), limit)
     header = {
         "format": FORMAT,
@@ -144,18 +142,24 @@ def ensure_folders(
     *,
     progress: bool = True,
 ) -> Path:
-    """The prepared data set of these arguments in the cache, made there when missing; see `prepare_folders`."""
-    height, width = checked_size(size)
+    """The prepared data set of these arguments in the cache, made there when missing; see `prepare_folders`, but that
+    a side alone is taken as `size_of` says."""
+    height, width = checked_size(size_of(dataset, size) if isinstance(size, int | np.integer) else size, dataset)
     place = hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:8]
     name = f"{dataset}-{place}-{height}x{width}{f'-limit{limit}' if limit else ''}"
-    return prepare_folders(dataset, root, paths.CACHE / name, size=size, limit=limit, progress=progress)[0]
+    return prepare_folders(dataset, root, paths.CACHE / name, size=(height, width), limit=limit, progress=progress)[0]
+
+
+def size_of(dataset: str, side: int) -> tuple[int, int]:
+    """Height and width for a single side: Cityscapes become twice as wide as high, as their photographs are."""
+    return side, 2 * side if dataset == "cityscapes" else side
 
 
 def _prepare(
     folders: Folders, out: Path, header: dict[str, Any], skip_bad: bool, jobs: int | None, progress: bool
 ) -> Report:
-    check_room(out, header, {split: len(pairs) for split, pairs in folders.splits.items()})
     work = out.parent / f".{out.name}.pairs"
+    check_room(out, header, {split: len(pairs) for split, pairs in folders.splits.items()}, work)
     work.mkdir(exist_ok=True)
     report, done = _read(folders, (header["height"], header["width"]), work, jobs, progress)
     if report.bad and not skip_bad:
@@ -187,7 +191,7 @@ def _limited(folders: Folders, limit: int | None) -> Folders:
     if limit < 1:
         raise InputError(f"limit: {limit} pairs; give 1 or more, or leave it out")
     splits = {split: pairs[:limit] for split, pairs in folders.splits.items()}
-    return Folders(folders.dataset, folders.encoding, splits, folders.alone, folders.ignored)
+    return replace(folders, splits=splits)
 
 
 def _read(
@@ -200,9 +204,9 @@ def _read(
     ]
     kind = "label maps" if any(pair.image is None for pairs in folders.splits.values() for pair in pairs) else "pairs"
     report, done = Report(folders.encoding.space, folders.ignored, [str(one) for one in folders.alone], kind), []
-    total, cores = sum(len(chunk.pairs) for chunk in chunks), _cores()
+    total = sum(len(chunk.pairs) for chunk in chunks)
     with tqdm(total=total, desc=f"check {folders.dataset}", unit="pair", disable=not progress) as bar:
-        for shard in shards.make_shards(chunks, cores if jobs is None else jobs):
+        for shard in shards.make_shards(chunks, _cores() if jobs is None else jobs):
             report.add(shard)
             done.append(shard)
             bar.update(shard.total)

@@ -24,9 +24,10 @@ from dpsims.data.scenery import (
     paint_sea,
     paint_sky,
 )
+from dpsims.data.sizes import checked_size
 from dpsims.errors import InputError
 
-__all__ = ["CLASSES", "LAYOUTS", "MOODS", "SPLITS", "VERSION", "SceneBatch", "checked_size", "render", "render_moods"]
+__all__ = ["CLASSES", "LAYOUTS", "MOODS", "SPLITS", "VERSION", "SceneBatch", "render", "render_moods"]
 
 VERSION = 1  # one more whenever a pixel changes: what was trained on another version cannot be compared
 
@@ -67,7 +68,7 @@ def render(
     Raises:
         InputError: an argument is out of range.
     """
-    height, width = checked_size(size)
+    height, width = checked_size(size, "scenes", largest=None)
     numbers = [int(index) for index in indices]
     _check(numbers, seed, split)
     chosen = _checked_moods(moods, len(numbers))
@@ -85,7 +86,7 @@ def render_moods(index: int, size: int | tuple[int, int], *, seed: int = 0, spli
 
     Arguments and errors as in `render`; faster than six calls of it.
     """
-    height, width = checked_size(size)
+    height, width = checked_size(size, "scenes", largest=None)
     _check([int(index)], seed, split)
     batch = _empty(len(MOODS), height, width)
     scene = _Scene(int(index), height, width, seed, split)
@@ -102,14 +103,6 @@ def _empty(count: int, height: int, width: int) -> SceneBatch:
         np.empty(count, np.uint8),
         np.empty(count, np.uint8),
     )
-
-
-def checked_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Height and width from a side or a pair; InputError where scenes cannot be drawn so."""
-    height, width = (size, size) if isinstance(size, int | np.integer) else size
-    if min(height, width) < 16 or max(height, width) > 4 * min(height, width):
-        raise InputError(f"scenes of {height} x {width} pixels: give sides of 16 or more, none over 4 times the other")
-    return int(height), int(width)
 
 
 def _check(indices: list[int], seed: int, split: str) -> None:

@@ -50,7 +50,7 @@ class Shard(NamedTuple):
     bad: list[str]  # sentences
     pixels: list[int]  # (K+1,) of each id in the files of the good pairs
     sizes: dict[str, int]  # "H x W" of the good pairs -> how many
-    source: str  # hash of the bytes of the good pairs
+    source: str  # hash of the bytes of the good pairs; of nothing where they are checked alone
     names: list[str]  # of the good pairs, in order
 
 
@@ -137,11 +137,11 @@ def _read(chunk: Chunk) -> tuple[Shard, np.ndarray | None, np.ndarray]:
             labels[good] = made.ids
             if images is not None:
                 images[good] = made.image
+            for file in pair.files:  # small files: read whole, at once
+                source.update(hashlib.sha256(file.read_bytes()).hexdigest().encode())
         pixels += made.pixels
         name = f"{made.shape[0]} x {made.shape[1]}"
         sizes[name] = sizes.get(name, 0) + 1
-        for file in pair.files:
-            source.update(hashlib.sha256(file.read_bytes()).hexdigest().encode())  # small files: read whole, at once
         names.append(pair.name)
         good += 1
     shard = Shard(chunk.split, None, len(chunk.pairs), good, bad, pixels.tolist(), sizes, source.hexdigest(), names)

@@ -40,7 +40,8 @@ class DrawnImages:
 
 
 def find_drawn(folder: str | Path, data: PreparedData, count: int, progress: bool = True) -> DrawnImages:
-    """The images of the first `count` label maps of split "val"; every file is read once, to check it.
+    """The images of the first `count` label maps of split "val"; every file is read to check it, before the first is
+    measured, and again when it is drawn.
 
     A file has the name that the label map had where the data were prepared (the path below its split, or the last part
     of it), or the position of the label map in the split, from 0. Names count where all files have one. Several images

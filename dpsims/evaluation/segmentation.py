@@ -13,8 +13,6 @@ B images, H and W pixels, K classes.
 import torch
 from torch import Tensor
 
-VOID = 255  # outside 0..K-1, for `ignore_index` of losses
-
 
 def class_iou(counts: Tensor) -> Tensor:
     """IoU of every class, (...,K) float64, NaN for absent ones, from pixels (...,3,K): found rightly, labelled,

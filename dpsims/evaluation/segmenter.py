@@ -20,7 +20,7 @@ from dpsims.checks import as_device, as_seeds, check_pool
 from dpsims.data import scenes
 from dpsims.data.prepare import SplitArrays, load_prepared, open_prepared
 from dpsims.errors import InputError
-from dpsims.evaluation.segmentation import VOID, SegmentationScore
+from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.unet import Segmenter
 from dpsims.files import make_folder, read_json, sha256
 from dpsims.images import channels_first, from_bytes
@@ -31,6 +31,7 @@ LEARNING_RATE = 2e-3  # highest of a one-cycle schedule
 MOOD_WEIGHT = 0.3  # of the mood's cross-entropy beside the pixels'
 POOL = 4096  # training images of Scenes, rendered once and mirrored at random
 STANDARDISED = 2048  # training images whose features get mean 0 and deviation 1
+IGNORED = 255  # target of void pixels: outside 0..K-1, for `ignore_index` of the loss
 HELD_OUT = 500  # images of split "val" on which the provenance is measured, at most
 
 
@@ -302,10 +303,10 @@ def _fit(network: Segmenter, train: SplitArrays, steps: int, seed: int, progress
 
 def _pixel_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of logits (B,K,H,W) and ids (B,H,W), the mean over pixels that are not void; 0 where all are."""
-    targets = torch.where(labels == 0, VOID, labels - 1)
-    if bool((targets == VOID).all()):
+    targets = torch.where(labels == 0, IGNORED, labels - 1)
+    if bool((targets == IGNORED).all()):
         return 0.0 * logits.sum()
-    return functional.cross_entropy(logits, targets, ignore_index=VOID)
+    return functional.cross_entropy(logits, targets, ignore_index=IGNORED)
 
 
 @torch.inference_mode()
