@@ -29,7 +29,8 @@ import torch
 from dpsims.ablation_statistics import FORMAT, findings
 from dpsims.checkpoint import checkpoints, provenance, read_provenance
 from dpsims.config import Config, override, preset
-from dpsims.data.prepare import ensure_scenes, open_prepared, settings_of
+from dpsims.data.prepare import ensure_scenes
+from dpsims.data.prepared import open_prepared, settings_of
 from dpsims.errors import InputError
 from dpsims.evaluation.measuring import Yardstick
 from dpsims.evaluation.protocol import describe, measure_checkpoint, open_yardstick

@@ -201,7 +201,7 @@ def train(
     """
     from dpsims.config import override
     from dpsims.config import preset as named
-    from dpsims.data.prepare import settings_of
+    from dpsims.data.prepared import settings_of
 
     of_data = [] if data is None else settings_of(data)
     config = override(named(preset), [*of_data, *(settings or [])])  # a typing error is told before torch is loaded

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from dpsims.checks import as_seeds
-from dpsims.data.prepare import load_prepared
+from dpsims.data.prepared import load_prepared
 from dpsims.encodings import ENCODINGS, RGB, Palette, encoding
 from dpsims.errors import InputError
 from dpsims.files import replacing

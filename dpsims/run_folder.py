@@ -16,7 +16,7 @@ from torch import nn
 from dpsims import checkpoint, files
 from dpsims import config as configuration
 from dpsims.config import Config
-from dpsims.data.prepare import PreparedData
+from dpsims.data.prepared import PreparedData
 from dpsims.errors import InputError
 
 if TYPE_CHECKING:  # a lower room never imports a higher one

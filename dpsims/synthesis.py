@@ -16,7 +16,7 @@ from dpsims import config as configuration
 from dpsims.checks import as_device, as_integers, as_seeds
 from dpsims.config import Config
 from dpsims.data.loader import middle
-from dpsims.data.prepare import PreparedData
+from dpsims.data.prepared import PreparedData
 from dpsims.errors import InputError
 from dpsims.images import to_uint8
 from dpsims.labels import LabelSpace

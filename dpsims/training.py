@@ -27,7 +27,7 @@ from dpsims import checkpoint, draws, losses
 from dpsims.config import Config
 from dpsims.data.guard import stop_signals
 from dpsims.data.loader import Batch, ReadAhead, TrainingBatches, in_order, prepared_data
-from dpsims.data.prepare import PreparedData
+from dpsims.data.prepared import PreparedData
 from dpsims.errors import InputError
 from dpsims.models.patch_head import LEVELS, PatchHead
 from dpsims.optimisation import gradient_norm, keep_freed_memory, learning_rate_factor, update_ema

@@ -10,7 +10,7 @@ from dpsims import load_generator
 from dpsims.checkpoint import export_run, resolve
 from dpsims.config import override, preset
 from dpsims.data.loader import ReadAhead, TrainingBatches, in_order, middle, prepared_data
-from dpsims.data.prepare import load_prepared, settings_of
+from dpsims.data.prepared import load_prepared, settings_of
 from dpsims.errors import InputError
 from dpsims.images import to_uint8
 from dpsims.labels import read_classes

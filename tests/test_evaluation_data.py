@@ -16,8 +16,9 @@ from dpsims import load_generator
 from dpsims.cli import app
 from dpsims.config import override, preset
 from dpsims.data.loader import prepared_data
-from dpsims.data.prepare import PreparedData, load_prepared, prepare_scenes, settings_of
+from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepare_folders import prepare_folders
+from dpsims.data.prepared import PreparedData, load_prepared, settings_of
 from dpsims.errors import InputError
 from dpsims.evaluation import protocol, report
 from dpsims.evaluation.drawn_images import find_drawn

@@ -15,8 +15,8 @@ from dpsims import load_generator
 from dpsims.cli import app
 from dpsims.config import override, preset
 from dpsims.data.loader import prepared_data
-from dpsims.data.prepare import load_prepared, settings_of
 from dpsims.data.prepare_folders import check_folders, prepare_folders
+from dpsims.data.prepared import load_prepared, settings_of
 from dpsims.encodings import encoding
 from dpsims.errors import InputError
 from dpsims.evaluation.drawn_images import find_drawn

@@ -9,8 +9,8 @@ from trees import QUIET
 
 from dpsims.cli import Dataset
 from dpsims.data.loader import TrainingBatches
-from dpsims.data.prepare import SplitArrays, load_prepared
 from dpsims.data.prepare_folders import prepare_folders
+from dpsims.data.prepared import SplitArrays, load_prepared
 from dpsims.evaluation import report
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.images import to_bytes, to_uint8

@@ -15,7 +15,8 @@ import pytest
 
 from dpsims import paths
 from dpsims.data import prepare, scenes
-from dpsims.data.prepare import ensure_scenes, load_prepared, prepare_scenes, rarest_class, write_prepared
+from dpsims.data.prepare import ensure_scenes, prepare_scenes, rarest_class, write_prepared
+from dpsims.data.prepared import load_prepared
 from dpsims.errors import InputError
 
 SMALL = {"size": 32, "n": 21, "n_val": 5, "progress": False}
@@ -116,10 +117,10 @@ def test_nothing_half_written_is_left(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_two_processes_at_once(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from dpsims.data import prepare\n"
+        "import sys, time; from dpsims.data import prepare, prepared\n"
         "time.sleep(max(0, float(sys.argv[2]) - time.time()))\n"  # both start together
         "prepare.prepare_scenes(sys.argv[1], size=32, n=150, n_val=5, progress=False)\n"
-        "prepare.load_prepared(sys.argv[1]).verify(progress=False)"
+        "prepared.load_prepared(sys.argv[1]).verify(progress=False)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "scenes"), str(time.time() + 3)]
     both = [subprocess.Popen(command, cwd=paths.ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]

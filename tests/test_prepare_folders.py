@@ -24,8 +24,8 @@ from dpsims import paths
 from dpsims.cli import app
 from dpsims.data import prepare, shards
 from dpsims.data.folders import find_folders
-from dpsims.data.prepare import load_prepared
 from dpsims.data.prepare_folders import check_folders, ensure_folders, prepare_folders
+from dpsims.data.prepared import load_prepared
 from dpsims.errors import InputError
 from dpsims.labels import label_space
 from dpsims.paths import DATA, ROOT

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from trees import encoded, nearest
 
-from dpsims.data.prepare import load_prepared
 from dpsims.data.prepare_folders import prepare_folders
+from dpsims.data.prepared import load_prepared
 from dpsims.encodings import ENCODINGS, encoding
 from dpsims.errors import InputError
 from dpsims.labels import label_space, resize_nearest

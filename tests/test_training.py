@@ -20,7 +20,8 @@ from dpsims import draws
 from dpsims.checkpoint import checkpoints, export_run, fold_spectral_norm, read_provenance, resolve
 from dpsims.config import override, preset
 from dpsims.data.loader import TrainingBatches, sampling_weights
-from dpsims.data.prepare import load_prepared, prepare_scenes
+from dpsims.data.prepare import prepare_scenes
+from dpsims.data.prepared import load_prepared
 from dpsims.errors import InputError
 from dpsims.images import to_tensor, to_uint8
 from dpsims.optimisation import learning_rate_factor, update_ema

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from dpsims import draws
 from dpsims.config import Config
-from dpsims.data.prepare import PreparedData, SplitArrays, ensure_scenes, load_prepared
+from dpsims.data.prepare import ensure_scenes
+from dpsims.data.prepared import PreparedData, SplitArrays, load_prepared
 from dpsims.errors import InputError
 from dpsims.images import to_tensor, to_uint8  # noqa: F401  the notebooks take the second from here
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from dpsims.data.folders import TREES
 from dpsims.data.pairs import read_image
-from dpsims.data.prepare import PreparedData
+from dpsims.data.prepared import PreparedData
 from dpsims.errors import InputError
 from dpsims.evaluation.seeds import map_and_draw
 from dpsims.images import to_tensor

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dpsims.data.prepare import PreparedData
+from dpsims.data.prepared import PreparedData
 from dpsims.errors import InputError
 from dpsims.evaluation import diversity
 from dpsims.evaluation.figures import Draws, Seen, coverage, fidelity, realism

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpsims.data.prepare import PreparedData, load_prepared
+from dpsims.data.prepared import PreparedData, load_prepared
 from dpsims.errors import InputError
 from dpsims.evaluation import intervals, rebalancing, texture
 from dpsims.evaluation.drawn_images import find_drawn

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dpsims.data import scenes
-from dpsims.data.prepare import PreparedData
+from dpsims.data.prepared import PreparedData
 from dpsims.errors import InputError
 from dpsims.evaluation.seeds import MAX_SAMPLES, map_and_draw
 from dpsims.images import to_tensor

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from dpsims import checkpoint
 from dpsims.checks import as_device, as_seeds, check_pool
 from dpsims.data import scenes
-from dpsims.data.prepare import SplitArrays, load_prepared, open_prepared
+from dpsims.data.prepared import SplitArrays, load_prepared, open_prepared
 from dpsims.errors import InputError
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.unet import Segmenter
