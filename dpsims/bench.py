@@ -32,7 +32,7 @@ from dpsims.synthesis import build_generator
 from dpsims.training import Trainer
 
 PAIRS, BATCH = 64, 32  # files of the drawn data set, and images read at a time
-HEIGHT, WIDTH = 240, 320  # of the files
+HEIGHT, WIDTH = 384, 512  # of the files; of those of COCO-Stuff and ADE20K, most are larger
 SIZE, LARGER = 256, 286  # pixels: what is trained on, and what parts of this size are cut from
 
 _CHILD = """
@@ -123,7 +123,7 @@ def file_costs(folder: Path, repeats: int) -> dict[str, Any]:
     Returns:
         read_256_per_s: images a second, read from prepared data of 256 px as they are.
         read_cut_256_per_s: the same from 286 px, cut, flipped and made numbers for the networks.
-        prepare_ratio: speed of preparing as a share of that of `decode_and_resize`, files of 320 x 240 px to 256 px.
+        prepare_ratio: speed of preparing as a share of that of `decode_and_resize`, files of 512 x 384 px to 256 px.
         prepare_mib, prepare_4_times_mib: peak memory of a process that prepares `PAIRS` pairs, and four times as many.
     """
     few, many = plant(folder / "few"), plant(folder / "many", copies=4)

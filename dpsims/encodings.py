@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from dpsims.errors import InputError
-from dpsims.label_files import load_png
+from dpsims.label_files import LabelPNG, load_png
 from dpsims.labels import VOID, LabelSpace, class_table, colour_code, first_unknown, label_space
 
 # value of class 1, which all others follow, and value of void; read in the code of SPADE and OASIS
@@ -73,7 +73,7 @@ class Encoding:
         if values.dtype.kind not in "iub":
             raise InputError(f"{source}: {values.dtype} values; label maps hold integers")
         if values.dtype == np.uint8:  # of nearly all files; several times as fast as what takes any number
-            small = np.take(self._small_ids, values)
+            small = values.copy() if self._same(values) else np.take(self._small_ids, values)
             if small.max(initial=VOID) <= self.space.num_classes:
                 return small.astype(np.uint8, copy=False)
         ids = self._ids[np.where((values < 0) | (values > MAX_VALUE), MAX_VALUE + 1, values)]
@@ -105,7 +105,10 @@ class Encoding:
         Raises:
             InputError: as of `load_png` and `decode`, or a file of colours.
         """
-        png = load_png(path)
+        return self.ids(load_png(path), path)
+
+    def ids(self, png: LabelPNG, path: str | Path) -> np.ndarray:
+        """As `read`, of what was loaded from `path`."""
         if png.kind == "colours":
             raise InputError(
                 f"{path}: an RGB image where class values are meant; if its colours are those of the classes, pass "
@@ -128,6 +131,14 @@ class Encoding:
         ids = self._ids[:256]
         none = self.space.num_classes + 1
         return np.where(ids < 0, none, ids).astype(np.uint8 if none < 256 else np.int16)
+
+    def _same(self, values: np.ndarray) -> bool:
+        """Whether the ids of these values, up to K, are the values themselves."""
+        return self._ordered and (self.values[VOID] == VOID or values.min(initial=255) > VOID)
+
+    @cached_property
+    def _ordered(self) -> bool:
+        return self.values[VOID] in (VOID, None) and self.values[1:] == tuple(range(1, self.space.num_classes + 1))
 
     def _known(self) -> str:
         """Its numbers as ranges, such as "0..181, 255"."""
@@ -176,7 +187,10 @@ class Palette:
         Raises:
             InputError: as of `load_png` and `decode`, or a file of grey values.
         """
-        png = load_png(path)
+        return self.ids(load_png(path), path)
+
+    def ids(self, png: LabelPNG, path: str | Path) -> np.ndarray:
+        """As `read`, of what was loaded from `path`."""
         if png.kind == "values":
             raise InputError(f"{path}: grey values where colours are meant; leave --encoding rgb out")
         if png.palette is None:

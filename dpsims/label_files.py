@@ -4,6 +4,7 @@ Pillow alone would turn 2- and 4-bit grey values into grey levels and cut 16-bit
 H and W height and width.
 """
 
+import io
 import warnings
 import zlib
 from pathlib import Path
@@ -14,16 +15,20 @@ from PIL import Image, UnidentifiedImageError
 
 from dpsims.errors import InputError
 
+MAX_BYTES = 1 << 30  # of a file that is read at once
+
 
 class LabelPNG(NamedTuple):
     """What a PNG holds. `kind` says what `array` is: "values" (H, W) of greyscale, "indices" (H, W) into `palette`
-    (n, 3), or "colours" (H, W, 3); writable, uint8, or uint16 where `depth`, the bits of a value in the file, is 16."""
+    (n, 3), or "colours" (H, W, 3); writable, uint8, or uint16 where `depth`, the bits of a value in the file, is 16.
+    `content` are the bytes of the file."""
 
     kind: str
     array: np.ndarray
     palette: np.ndarray | None
     mode: str  # Pillow's word
     depth: int
+    content: bytes
 
 
 def load_png(path: str | Path) -> LabelPNG:
@@ -36,60 +41,65 @@ def load_png(path: str | Path) -> LabelPNG:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a PNG of class ids")
-    image = load_image(
+    image, content = load_image(
         path,
         ", too many for a label map; resize it with nearest-neighbour interpolation",
         "the file may be truncated, write it again",
     )
     if image.format != "PNG":
         raise InputError(f"{path}: a {image.format} file; give a PNG of class ids (lossy formats change them)")
-    with path.open("rb") as file:
-        depth = file.read(25)[24]  # of the header, which comes first in every PNG
+    depth = content[24]  # in the header, which comes first in every PNG
+    kind, palette = "values", None
     match image.mode, depth:
         case "L", 8:
-            return LabelPNG("values", np.array(image), None, image.mode, depth)
+            array = np.array(image)
         case (("I;16" | "I"), 16):
-            return LabelPNG("values", np.asarray(image).astype(np.uint16), None, image.mode, depth)
+            array = np.asarray(image).astype(np.uint16)
         case "P", _:
+            kind, array = "indices", np.array(image)
             palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-            return LabelPNG("indices", np.array(image), palette, image.mode, depth)
         case "RGB", 8:
-            return LabelPNG("colours", np.array(image), None, image.mode, depth)
+            kind, array = "colours", np.array(image)
         case "RGBA", 8:
-            return LabelPNG("colours", _opaque(np.asarray(image), path), None, image.mode, depth)
-    raise InputError(
-        f"{path}: image mode {image.mode!r} of {depth} bits; label maps are greyscale of 8 or 16 bits, palettes, or "
-        "RGB of 8 bits: save it as one of these"
-    )
+            kind, array = "colours", _opaque(np.asarray(image), path)
+        case _:
+            raise InputError(
+                f"{path}: image mode {image.mode!r} of {depth} bits; label maps are greyscale of 8 or 16 bits, "
+                "palettes, or RGB of 8 bits: save it as one of these"
+            )
+    return LabelPNG(kind, array, palette, image.mode, depth, content)
 
 
-def load_image(path: Path, smaller: str, anew: str) -> Image.Image:
-    """An image of any format, all of it read; `smaller` and `anew` end the errors of a huge and an unreadable file.
+def load_image(path: Path, smaller: str, anew: str) -> tuple[Image.Image, bytes]:
+    """An image of any format, all of it read, and the bytes of its file; `smaller` and `anew` end the errors of a huge
+    and an unreadable file.
 
     Raises:
         InputError: empty, truncated, damaged, huge or no image.
     """
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
-            check_png(path)
-            with Image.open(path) as image:
+            if path.stat().st_size > MAX_BYTES:
+                raise Image.DecompressionBombError
+            content = path.read_bytes()  # once, since it is checked, decoded and hashed
+            check_png(content)
+            with Image.open(io.BytesIO(content)) as image:
                 image.load()
-                return image
+                return image, content
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(f"{path}: has more than {Image.MAX_IMAGE_PIXELS} pixels{smaller}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        reason = "it is empty" if path.stat().st_size == 0 else error
+        raise InputError(f"{path}: has more than {Image.MAX_IMAGE_PIXELS} pixels or 1 GiB{smaller}") from None
+    except UnidentifiedImageError:
+        reason = "it is empty" if path.stat().st_size == 0 else "it begins as no known format does"
+        raise InputError(f"{path}: not a readable image ({reason}); {anew}") from None
+    except (OSError, SyntaxError, ValueError) as reason:
         raise InputError(f"{path}: not a readable image ({reason}); {anew}") from None
 
 
-def check_png(path: Path) -> None:
+def check_png(content: bytes) -> None:
     """Raises ValueError for a PNG with bytes that are not what was written, by the sums that guard its chunks: Pillow
     reads most of these as other pixels, without a word."""
-    with path.open("rb") as file:
-        if file.read(8) != b"\x89PNG\r\n\x1a\n":
-            return
-        file.seek(0)
-        content = file.read()
+    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return
     start, name = 8, b""
     while name != b"IEND" and start < len(content):
         length, name = int.from_bytes(content[start : start + 4]), content[start + 4 : start + 8]

@@ -34,6 +34,8 @@ from dpsims.paths import ROOT
 MARKER = "reproduce.json"  # in a notebook's output folder: what made it, and whether it finished
 SCALARS = {"bool": bool, "int": int, "float": float, "str": str}
 COLLECTIONS = {"list": list, "dict": dict}
+# parameters of notebooks that name files: on the command line as seen from where it is given
+PATHS = frozenset({"root", "data_path", "prepared", "evaluator", "checkpoint", "run", "study", "results"})
 
 
 @dataclass(frozen=True)
@@ -160,8 +162,10 @@ def _override(setting: str, known: dict[str, dict[str, str]]) -> list[tuple[str,
     names = [name for name in known if name.startswith(prefix)] if prefix or not dot else []
     if dot and len(names) != 1:
         raise InputError(f"--set {setting}: {prefix!r} names {len(names)} notebooks; known: {', '.join(known)}")
-    names = _knowing(parameter, names, known, f"--set {setting}")
-    return [(name, parameter, _typed(known[name][parameter], text.strip(), f"--set {key}")) for name in names]
+    names, text = _knowing(parameter, names, known, f"--set {setting}"), text.strip()
+    if parameter in PATHS and text and not text.startswith("{out}"):
+        text = os.path.abspath(os.path.expanduser(text))
+    return [(name, parameter, _typed(known[name][parameter], text, f"--set {key}")) for name in names]
 
 
 def _knowing(parameter: str, names: list[str], known: dict[str, dict[str, str]], where: str) -> list[str]:

@@ -8,7 +8,8 @@ import pytest
 
 from dpsims.errors import InputError
 from dpsims.notebook_runner import Progress, bar_text
-from dpsims.reproduce import _finished, plan, reproduce, write_summary
+from dpsims.paths import ROOT
+from dpsims.reproduce import PATHS, _finished, _known_parameters, plan, reproduce, write_summary
 
 FIRST = 'out: str = ""  # folder\nsteps: int = 1  # steps\nrate: float = 0.5\nquick: bool = True\nsizes: list = [1]'
 SECOND = 'out: str = ""\nrun: str = ""  # folder of the first\nsteps: int = 1'
@@ -59,6 +60,24 @@ def test_override_types(books):
     found = parameters(books, "steps=5", "quick=false", "rate=2", "sizes=[1, 2]")
     assert found["01_first"] | {"out": ""} == {"steps": 5, "rate": 2.0, "quick": False, "sizes": [1, 2], "out": ""}
     assert isinstance(found["01_first"]["rate"], float) and found["02_second"]["steps"] == 5
+
+
+def test_paths_are_seen_from_where_the_command_is_given(books, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given, seen in {"a/b": str(tmp_path / "a/b"), "/c": "/c", "{out}/01_first": "{out}/01_first", "": ""}.items():
+        assert parameters(books, f"run={given}")["02_second"]["run"] == seen
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parameters(books, "run=~/d")["02_second"]["run"] == str(tmp_path / "d")
+
+
+def test_every_parameter_for_text_of_the_notebooks_is_a_path_or_known_to_be_none():
+    texts = {
+        name
+        for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")
+        for name, kind in _known_parameters(path).items()
+        if kind == "str"
+    }
+    assert texts - {"out", "dataset", "training_preset"} == PATHS
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def _by_name(folder: Path, end: str, kind: str) -> tuple[dict[str, Path], int]:
 
 def _files(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     """All files below a folder, in order; links to folders are followed, but not in a circle."""
-    for entry in sorted(folder.iterdir()):
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         try:
             entry.stat()
         except OSError as error:  # a link to itself, or to nothing

@@ -3,6 +3,7 @@
 K classes, H and W height and width of the label map's file, h and w of the result.
 """
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,8 @@ from PIL import Image
 from dpsims.data.folders import Pair
 from dpsims.encodings import Encoding, Palette
 from dpsims.errors import InputError
-from dpsims.label_files import load_image
-from dpsims.labels import VOID, resize_nearest
+from dpsims.label_files import load_image, load_png
+from dpsims.labels import VOID, count_ids, resize_nearest
 
 ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned when it is shown
 TURNS = {  # by the values of that tag; 1 and those that nothing should write leave the picture as it is
@@ -30,6 +31,7 @@ class Converted(NamedTuple):
     ids: np.ndarray | None  # (h, w) uint8
     pixels: np.ndarray  # (K+1,) number of pixels of each id in the file
     shape: tuple[int, int]  # (H, W)
+    source: tuple[str, ...]  # hash of the bytes of each file, in the order of `Pair.files`
 
 
 def convert(pair: Pair, coding: Encoding | Palette, size: tuple[int, int] | None) -> Converted:
@@ -44,25 +46,31 @@ def convert(pair: Pair, coding: Encoding | Palette, size: tuple[int, int] | None
     Raises:
         InputError: a file that cannot be read as what it is, sizes that disagree, an unknown class, nothing but void.
     """
-    ids = coding.read(pair.labels)  # (H, W)
-    pixels = np.array(Image.fromarray(ids).histogram()[: coding.space.num_classes + 1])
+    png = load_png(pair.labels)
+    ids = coding.ids(png, pair.labels)  # (H, W)
+    pixels = count_ids(ids, coding.space.num_classes)
     if pixels[VOID] == ids.size:
         raise InputError(f"{pair.labels}: every pixel is void, so nothing can be learnt from it; leave the pair out")
-    image = None if pair.image is None else _upright(read_image(pair.image), ids.shape, pair)
+    image, contents = None, [png.content]
+    if pair.image is not None:
+        image, content = load_rgb(pair.image)
+        image, contents = _upright(image, ids.shape, pair), [content, png.content]
+    source = tuple(hashlib.sha256(content).hexdigest() for content in contents)
     if size is None:
-        return Converted(None, None, pixels, ids.shape)
+        return Converted(None, None, pixels, ids.shape, source)
     width_first = (size[1], size[0])  # as Pillow has it
     small = None if image is None else np.asarray(image.resize(width_first, Image.Resampling.BICUBIC))
-    return Converted(small, resize_nearest(ids, size), pixels, ids.shape)
+    return Converted(small, resize_nearest(ids, size), pixels, ids.shape, source)
 
 
-def read_image(path: Path) -> Image.Image:
-    """An image in RGB; its EXIF data are kept, and not yet followed. Grey becomes red = green = blue.
+def load_rgb(path: Path) -> tuple[Image.Image, bytes]:
+    """An image in RGB, and the bytes of its file; its EXIF data are kept, and not yet followed. Grey becomes
+    red = green = blue.
 
     Raises:
         InputError: empty, truncated, huge or no image; transparent pixels; CMYK and others without an exact RGB.
     """
-    image = load_image(path, "; make it smaller", "it may be truncated, copy it again")
+    image, content = load_image(path, "; make it smaller", "it may be truncated, copy it again")
     if image.mode not in ("1", "L", "P", "RGB", "LA", "PA", "RGBA"):
         raise InputError(f"{path}: an image of mode {image.mode}; convert it to RGB with 8 bits, by its colour profile")
     if image.has_transparency_data:
@@ -71,7 +79,7 @@ def read_image(path: Path) -> Image.Image:
             raise InputError(
                 f"{path}: has transparent pixels; put it on a background and save it without alpha channel"
             )
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB"), content
 
 
 def _upright(image: Image.Image, shape: tuple[int, int], pair: Pair) -> Image.Image:

@@ -32,7 +32,7 @@ from dpsims.data.prepared import PreparedData
 from dpsims.data.sizes import checked_size
 from dpsims.errors import InputError
 from dpsims.files import sha256
-from dpsims.labels import LabelSpace, label_space
+from dpsims.labels import LabelSpace, count_ids, label_space
 
 CHUNK = 16  # images made at a time
 
@@ -87,13 +87,19 @@ def prepare_scenes(
 
 
 def ensure_scenes(
-    size: int | tuple[int, int] = 64, n: int = 3000, n_val: int = 500, seed: int = 0, *, progress: bool = True
+    size: int | tuple[int, int] = 64,
+    n: int = 3000,
+    n_val: int = 500,
+    seed: int = 0,
+    *,
+    out: str | Path | None = None,
+    progress: bool = True,
 ) -> Path:
-    """The prepared Scenes of these arguments in the cache, made there when missing; see `prepare_scenes`."""
+    """The prepared Scenes of these arguments, made when missing; in the cache, or in `out`. See `prepare_scenes`."""
     height, width = checked_size(size, "scenes")
     side = f"{height}" if height == width else f"{height}x{width}"
     name = f"scenes-{side}-n{n}-v{n_val}-s{seed}-version{scenes.VERSION}"
-    return prepare_scenes(paths.CACHE / name, size=size, n=n, n_val=n_val, seed=seed, progress=progress)
+    return prepare_scenes(out or paths.CACHE / name, size=size, n=n, n_val=n_val, seed=seed, progress=progress)
 
 
 def classes(space: LabelSpace) -> dict[str, Any]:
@@ -192,9 +198,9 @@ def _write_split(
         if header.get("photos", True):
             images = closed.enter_context(closing(ArrayFile(folder / "images.npy", (*shape, 3))))
         for image, label, mood in chunks:
-            for number, one in enumerate(label, start=done):
-                pixels[number] = np.bincount(one.ravel(), minlength=classes)
             labels.add(label)
+            for number, one in enumerate(label, start=done):
+                pixels[number] = count_ids(one, header["num_classes"])
             if images is not None:
                 images.add(image)
             if mood is not None:

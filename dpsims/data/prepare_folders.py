@@ -140,14 +140,16 @@ def ensure_folders(
     size: int | tuple[int, int] = 256,
     limit: int | None = None,
     *,
+    out: str | Path | None = None,
     progress: bool = True,
 ) -> Path:
-    """The prepared data set of these arguments in the cache, made there when missing; see `prepare_folders`, but that
-    a side alone is taken as `size_of` says."""
+    """The prepared data set of these arguments, made when missing; in the cache, or in `out`. See `prepare_folders`,
+    but that a side alone is taken as `size_of` says."""
     height, width = checked_size(size_of(dataset, size) if isinstance(size, int | np.integer) else size, dataset)
     place = hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:8]
     name = f"{dataset}-{place}-{height}x{width}{f'-limit{limit}' if limit else ''}"
-    return prepare_folders(dataset, root, paths.CACHE / name, size=(height, width), limit=limit, progress=progress)[0]
+    out = out or paths.CACHE / name
+    return prepare_folders(dataset, root, out, size=(height, width), limit=limit, progress=progress)[0]
 
 
 def size_of(dataset: str, side: int) -> tuple[int, int]:

@@ -137,8 +137,7 @@ def _read(chunk: Chunk) -> tuple[Shard, np.ndarray | None, np.ndarray]:
             labels[good] = made.ids
             if images is not None:
                 images[good] = made.image
-            for file in pair.files:  # small files: read whole, at once
-                source.update(hashlib.sha256(file.read_bytes()).hexdigest().encode())
+            source.update("".join(made.source).encode())
         pixels += made.pixels
         name = f"{made.shape[0]} x {made.shape[1]}"
         sizes[name] = sizes.get(name, 0) + 1

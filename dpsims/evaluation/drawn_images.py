@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from dpsims.data.folders import TREES
-from dpsims.data.pairs import read_image
+from dpsims.data.pairs import load_rgb
 from dpsims.data.prepared import PreparedData
 from dpsims.errors import InputError
 from dpsims.evaluation.seeds import map_and_draw
@@ -36,7 +36,7 @@ class DrawnImages:
     def __call__(self, labels: Tensor, seeds: list[int]) -> Tensor:
         """Images (B,3,H,W) in [-1,1] of the maps and draws that the seeds tell."""
         chosen = (self.files[j][draw] for j, draw in map(map_and_draw, seeds))
-        return to_tensor(np.stack([np.asarray(read_image(file)) for file in chosen]))
+        return to_tensor(np.stack([np.asarray(load_rgb(file)[0]) for file in chosen]))
 
 
 def find_drawn(folder: str | Path, data: PreparedData, count: int, progress: bool = True) -> DrawnImages:
@@ -126,7 +126,7 @@ def _sorted(files: Sequence[Path], places: Sequence[tuple[int, int] | None], tot
 
 
 def _check(file: Path, data: PreparedData) -> None:
-    width, height = read_image(file).size
+    width, height = load_rgb(file)[0].size
     size = (data.index["height"], data.index["width"])
     if (height, width) != size:
         raise InputError(

@@ -3,6 +3,8 @@
 Standing: default of this project throughout; see `unet.py`.
 """
 
+import hashlib
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from dpsims import checkpoint
+from dpsims import checkpoint, paths
 from dpsims.checks import as_device, as_seeds, check_pool
 from dpsims.data import scenes
+from dpsims.data.guard import locked
 from dpsims.data.prepared import SplitArrays, load_prepared, open_prepared
 from dpsims.errors import InputError
 from dpsims.evaluation.segmentation import SegmentationScore
@@ -158,6 +161,27 @@ def train_evaluator(
         "metrics": measure(network, lesson.held_out, lesson.names),
     }
     return checkpoint.write_network(folder, save(weights), facts)
+
+
+def evaluator_for(data: str | Path) -> Path:
+    """Where the evaluation network for a prepared data set is, or is to be: the shipped one for Scenes of 64 pixels;
+    otherwise a folder in the cache that is named by what the data set holds."""
+    index = open_prepared(data).index
+    if (index["dataset"], index["height"], index["width"]) == ("scenes", 64, 64):
+        return EVALUATORS / "scenes-64"
+    holds = json.dumps([index["sha256"], index.get("names")], sort_keys=True)
+    return paths.CACHE / f"evaluator-{index['dataset']}-{hashlib.sha256(holds.encode()).hexdigest()[:12]}"
+
+
+def ensure_evaluator(data: str | Path, *, progress: bool = True) -> Path:
+    """The evaluation network of `evaluator_for`, trained when it is missing (see `train_evaluator`): minutes on a CPU
+    at 64 pixels. Arguments and errors as there."""
+    folder = evaluator_for(data)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent / f".{folder.name}.lock"):
+        if not (folder / "provenance.json").is_file():
+            train_evaluator(folder, data=data, progress=progress)
+    return folder
 
 
 def _checked_size(data: str | Path | None, size: int | None, steps: int) -> int | None:
