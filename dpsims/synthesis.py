@@ -53,6 +53,7 @@ def build_discriminator(config: Config) -> Discriminator:
         channels=d.channels,
         finest_stride=d.finest_stride,
         conditioning={name: getattr(d, name) for name in names},
+        size=(config.data.height, config.data.width),
     )
 
 

@@ -286,7 +286,7 @@ def test_a_level_at_stride_2():
     d = small_discriminator(finest_stride=2)
     assert d.backbone.strides == [2, 4, 8, 16, 32] and d.backbone.channels[0] == 64
     assert d(torch.rand(1, 3, 64, 64)).shape == (1, 6, 64, 64)
-    with pytest.raises(InputError, match=r"has strides \[4, 8, 16, 32\], the decoder needs \(2, 4"):
+    with pytest.raises(InputError, match="no level of stride 2"):
         Discriminator("convnext_atto", 5, pretrained=False, channels=SMALL_D, finest_stride=2)
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import load_file
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpsims.errors import InputError
+from dpsims.models.backbone_weights import load_backbone
+from dpsims.models.timm_pyramid import fit, run
 from dpsims.paths import BACKBONES
 
 STRIDES = (4, 8, 16, 32)  # the levels that the discriminator uses, unless told otherwise
@@ -36,15 +38,22 @@ class Backbone(nn.Module):
     batch norm statistics cannot drift. Gradients still flow *through* it to its input, which is how the generator
     learns.
 
+    Images may have any size: they are padded at the right and below to a multiple of what the model needs, or, where it
+    takes one size alone, resized to that (a deviation; `fixed` tells). Features are on the grid of the image at each
+    stride: a model with other strides than asked for, such as a plain ViT, has its levels interpolated to it.
+
     Args:
         name: a timm model with ``features_only``, or a shipped one such as ``"texture_resnet10t"``.
         pretrained: True for the published (or shipped) weights, False for random ones, or the path of a local state
-            dict (safetensors, or a ``.pth`` that `torch.load(weights_only=True)` reads).
+            dict of the classifier or of its features (safetensors, or a ``.pth`` that `torch.load(weights_only=True)`
+            reads).
         frozen: False trains it like any module (a control; the paper's encoder is frozen).
-        strides: of the levels wanted; those that the model lacks are left out.
+        strides: of the levels wanted, ascending.
+        size: (H, W) of the images that are to come, in pixels; only some models have to know.
 
     Raises:
-        InputError: unknown name (the nearest are given), missing or foreign weights.
+        InputError: unknown name (the nearest are given), a model without features or for other sizes alone, missing or
+            foreign weights.
     """
 
     def __init__(
@@ -53,6 +62,7 @@ class Backbone(nn.Module):
         pretrained: bool | str | Path = True,
         frozen: bool = True,
         strides: tuple[int, ...] = STRIDES,
+        size: tuple[int, int] = (256, 256),
     ) -> None:
         super().__init__()
         self.name, self.frozen = name, frozen
@@ -62,61 +72,54 @@ class Backbone(nn.Module):
             known = embedded_backbones() + timm.list_models()
             close = get_close_matches(name, known, n=3, cutoff=0.3) or embedded_backbones()
             raise InputError(f"unknown backbone {name!r}; did you mean {', '.join(close)}?")
-        from_hub = pretrained is True and not embedded
+        fitted = fit(model_name, strides, size, pretrained is not False, **options)
         try:
-            probe = timm.create_model(model_name, features_only=True, pretrained=False, **options)
-            levels = [i for i, r in enumerate(probe.feature_info.reduction()) if r in strides]
-            self.model = timm.create_model(
-                model_name, features_only=True, pretrained=from_hub, out_indices=levels, **options
-            )
+            from_hub = pretrained is True and not embedded
+            self.model = timm.create_model(model_name, features_only=True, pretrained=from_hub, **fitted.options)
         except (RuntimeError, OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"backbone {name!r}: {reason}; give pretrained=PATH to a local file instead") from error
         if embedded and pretrained is True:
             pretrained = BACKBONES / name / "weights.safetensors"
         if not isinstance(pretrained, bool):
-            self._load(Path(pretrained))
-        self.channels: list[int] = self.model.feature_info.channels()  # L numbers, fine to coarse
-        self.strides: list[int] = self.model.feature_info.reduction()
-        config = probe.pretrained_cfg  # CLIP and EfficientNet-lite differ from ImageNet's
-        for key in ("mean", "std"):
-            self.register_buffer(key, torch.tensor(config[key]).view(1, 3, 1, 1), persistent=False)
+            load_backbone(self.model, Path(pretrained), name)
+        self.channels, self.strides = fitted.channels, list(strides)  # L numbers each, fine to coarse
+        self.native_strides = fitted.reductions  # of the model itself; others are interpolated
+        self.multiple, self.fixed = fitted.multiple, fitted.fixed
+        self._levels = [fitted.options["out_indices"].index(level) for level in fitted.levels]
+        for key, value in zip(("mean", "std"), fitted.normalisation, strict=True):  # CLIP's differ from ImageNet's
+            self.register_buffer(key, torch.tensor(value).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(not frozen)
         self.train(not frozen)
-
-    def _load(self, path: Path) -> None:
-        """Loads a state dict of the whole model or of its feature layers; a classifier head is left aside."""
-        if not path.is_file():
-            raise InputError(f"{path}: no such file of backbone weights")
-        try:
-            if path.suffix == ".safetensors":
-                state = load_file(path)
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # the readers raise many kinds; all of them mean that the file is not usable
-            raise InputError(
-                f"{path}: not a readable state dict ({type(error).__name__}); give safetensors, or a .pth with tensors "
-                "alone"
-            ) from error
-        if not isinstance(state, dict):
-            raise InputError(f"{path}: holds a {type(state).__name__}, not a state dict; save model.state_dict()")
-        wanted = self.model.state_dict()
-        missing = sorted(wanted.keys() - state.keys())
-        if missing:
-            raise InputError(
-                f"{path}: lacks {len(missing)} tensors of {self.name}, such as {missing[0]}; another model?"
-            )
-        for key, value in wanted.items():
-            if state[key].shape != value.shape:
-                there, here = tuple(state[key].shape), tuple(value.shape)
-                raise InputError(f"{path}: {key} has shape {there}, {self.name} needs {here}; another model?")
-        self.model.load_state_dict({key: state[key].to(wanted[key].dtype) for key in wanted})
 
     def train(self, mode: bool = True) -> "Backbone":
         """Keeps a frozen encoder in evaluation mode whatever is asked."""
         return super().train(mode and not self.frozen)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W) in [-1, 1] -> L feature maps (B, C_l, H/s_l, W/s_l), fine to coarse."""
-        x = (images * 0.5 + 0.5 - self.mean) / self.std
-        return self.model(x)
+        """Images (B, 3, H, W) in [-1, 1] -> L feature maps (B, C_l, ceil(H/s_l), ceil(W/s_l)), fine to coarse."""
+        x, size = (images * 0.5 + 0.5 - self.mean) / self.std, images.shape[-2:]
+        if self.fixed:
+            if tuple(size) != self.fixed:
+                x = F.interpolate(x, self.fixed, mode="bilinear", antialias=True, align_corners=False)
+            covered = size  # what the features show, in pixels of the image
+        else:
+            covered = torch.Size(-(-side // self.multiple) * self.multiple for side in size)
+            if covered != size:
+                x = F.pad(x, (0, covered[1] - size[1], 0, covered[0] - size[0]), mode="replicate")
+        features = run(self.model, x)
+        return [to_grid(features[level], covered, size, s) for level, s in zip(self._levels, self.strides, strict=True)]
+
+
+def to_grid(feature: Tensor, covered: tuple[int, int], size: tuple[int, int], stride: int) -> Tensor:
+    """A feature map (B, C, h, w) that shows `covered` pixels -> (B, C, ceil(H/s), ceil(W/s)), whose cell (i, j) is
+    centred on pixel ((i + 1/2) s, (j + 1/2) s) of an image of `size` (H, W); interpolated where it has none."""
+    grid = [-(-side // stride) for side in size]
+    if all(have * stride == all_of_it for have, all_of_it in zip(feature.shape[-2:], covered, strict=True)):
+        return feature[..., : grid[0], : grid[1]]
+    rows, columns = (
+        (torch.arange(n, device=feature.device) + 0.5) * stride / side * 2 - 1
+        for n, side in zip(grid, covered, strict=True)
+    )
+    places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).expand(len(feature), -1, -1, -1)
+    return F.grid_sample(feature.float(), places, padding_mode="border", align_corners=False)

@@ -53,9 +53,10 @@ class Discriminator(nn.Module):
         finest_stride: of the levels that D sees: 4 (default), 2 where the backbone has that level, or 1 for the image
             itself beside the backbone's levels (a deviation: D then sees what any frozen encoder is blind to).
         conditioning: keyword arguments of `FeatureConditioning`.
+        size: (H, W) of the images that are to come, in pixels; see `Backbone`.
 
     Raises:
-        InputError: a backbone that lacks one of the strides from `finest_stride` to 32.
+        InputError: as of `Backbone`, or `finest_stride` 2 where the backbone has no such level.
     """
 
     def __init__(
@@ -68,13 +69,14 @@ class Discriminator(nn.Module):
         channels: tuple[int, ...] = (512, 512, 256, 256, 128, 64),
         finest_stride: int = 4,
         conditioning: dict | None = None,
+        size: tuple[int, int] = (256, 256),
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         strides = (2, *STRIDES) if finest_stride == 2 else STRIDES
-        self.backbone = Backbone(backbone, pretrained, frozen, strides)
-        if tuple(self.backbone.strides) != strides:
-            raise InputError(f"backbone {backbone!r}: has strides {self.backbone.strides}, the decoder needs {strides}")
+        self.backbone = Backbone(backbone, pretrained, frozen, strides, size)
+        if finest_stride == 2 and self.backbone.native_strides[0] != 2:
+            raise InputError(f"backbone {backbone!r}: has no level of stride 2; give finest_stride 4 or 1")
         self.sees_pixels = finest_stride == 1
         levels = [12] * self.sees_pixels + self.backbone.channels
         self.strides = [1] * self.sees_pixels + self.backbone.strides
@@ -92,7 +94,7 @@ class Discriminator(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W) in [-1, 1] -> L raw features (B, C_l, H_l, W_l), fine to coarse."""
-        pixels = [F.pixel_unshuffle(images, 2)] * self.sees_pixels  # all of the image at half its size: 12 channels
+        pixels = [F.pixel_unshuffle(images, 2)] if self.sees_pixels else []  # all of it at half its size: 12 channels
         return pixels + self.backbone(images)
 
     def forward(self, images: Tensor, draw_noise: Callable[[tuple[int, ...]], Tensor] | None = None) -> Tensor:
