@@ -16,6 +16,9 @@ from PIL import Image, UnidentifiedImageError
 from dpsims.errors import InputError
 
 MAX_BYTES = 1 << 30  # of a file that is read at once
+ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned when it is shown
+# the seven passes of an interlaced PNG: first column and row, and their steps
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 class LabelPNG(NamedTuple):
@@ -77,6 +80,8 @@ def load_image(path: Path, smaller: str, anew: str) -> tuple[Image.Image, bytes]
     Raises:
         InputError: empty, truncated, damaged, huge or no image.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no file, but a folder, a pipe or a device; remove it")
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
             if path.stat().st_size > MAX_BYTES:
@@ -84,10 +89,16 @@ def load_image(path: Path, smaller: str, anew: str) -> tuple[Image.Image, bytes]
             content = path.read_bytes()  # once, since it is checked, decoded and hashed
             check_png(content)
             with Image.open(io.BytesIO(content)) as image:
+                # before `load`, which turns a TIFF and forgets what it was asked to
+                image.info["orientation"] = image.getexif().get(ORIENTATION)
                 image.load()
+                if image.format == "PNG" and _last_rows_empty(image):
+                    check_rows(content)
                 return image, content
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"{path}: has more than {Image.MAX_IMAGE_PIXELS} pixels or 1 GiB{smaller}") from None
+    except PermissionError:
+        raise InputError(f"{path}: is closed to you; ask for the right to read it") from None
     except UnidentifiedImageError:
         reason = "it is empty" if path.stat().st_size == 0 else "it begins as no known format does"
         raise InputError(f"{path}: not a readable image ({reason}); {anew}") from None
@@ -107,6 +118,34 @@ def check_png(content: bytes) -> None:
         if zlib.crc32(memoryview(content)[start + 4 : end]) != int.from_bytes(content[end : end + 4]):
             raise ValueError(f"bytes {start} to {min(end + 4, len(content))} are damaged")
         start = end + 4
+
+
+def _last_rows_empty(image: Image.Image) -> bool:
+    """Whether one of the last two is 0 all over: an interlaced PNG may end with either."""
+    rows = range(max(image.height - 2, 0), image.height)
+    return not all(image.crop((0, row, image.width, row + 1)).getbbox(alpha_only=False) for row in rows)
+
+
+def check_rows(content: bytes) -> None:
+    """Raises ValueError for a PNG that holds fewer rows than it says: Pillow leaves the others 0, without a word. Its
+    last rows being 0 is what asks for this check, which costs as much as decoding."""
+    width, height = (int.from_bytes(content[start : start + 4]) for start in (16, 20))
+    depth, colour, interlaced = content[24], content[25], content[28]
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    expected = 0
+    for left, top, right, down in passes:
+        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            expected += rows * (1 + -(-columns * bits // 8))
+    start, data, stream = 8, 0, zlib.decompressobj()
+    while start < len(content):
+        length, name = int.from_bytes(content[start : start + 4]), content[start + 4 : start + 8]
+        if name == b"IDAT":
+            data += len(stream.decompress(content[start + 8 : start + 8 + length]))
+        start += 12 + length
+    if data < expected:
+        raise ValueError(f"holds {data} of {expected} bytes of pixels")
 
 
 def _opaque(pixels: np.ndarray, path: Path) -> np.ndarray:

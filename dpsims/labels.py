@@ -119,8 +119,13 @@ def resize_nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def count_ids(ids: np.ndarray, num_classes: int) -> np.ndarray:
-    """A label map (H, W) of ids 0..K -> pixels of each, (K+1,) int64."""
-    return np.array(Image.fromarray(ids).histogram()[: num_classes + 1])  # faster than numpy's bincount
+    """A label map (H, W) uint8 of ids 0..K -> pixels of each, (K+1,) int64; ValueError for other ids and types."""
+    if ids.dtype != np.uint8:
+        raise ValueError(f"label map of {ids.dtype}, not uint8")
+    counts = np.array(Image.fromarray(ids).histogram())  # faster than numpy's bincount
+    if counts[num_classes + 1 :].any():
+        raise ValueError(f"label map with id {counts.nonzero()[0][-1]}, above {num_classes}")
+    return counts[: num_classes + 1]
 
 
 def check_size(source: str, shape: tuple[int, ...], size: tuple[int, int] | None, remedy: str) -> None:

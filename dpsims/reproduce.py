@@ -114,10 +114,22 @@ def plan(preset: str, overrides: Iterable[str] = (), notebooks: Path = ROOT / "n
         text = json.dumps(parameters, sort_keys=True)
         needs = tuple(task for task in tasks if f"{{out}}/{task.name}" in text)
         code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-        made_of = [__version__, code, text, [task.fingerprint for task in needs]]
+        given = {name: _state(value) for name, value in parameters.items() if name in PATHS and value}
+        made_of = [__version__, code, text, given, [task.fingerprint for task in needs]]
         fingerprint = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
         tasks.append(Task(path, parameters, tuple(task.name for task in needs), fingerprint))
     return tasks
+
+
+def _state(path: str) -> list[Any]:
+    """What tells whether files that a parameter names are others than before: the index or the provenance of what this
+    library made, which hold hashes, or else names, sizes and times."""
+    place = Path(path)
+    for name in ("index.json", "provenance.json", "results.json", "config.json"):
+        if (place / name).is_file():
+            return [hashlib.sha256((place / name).read_bytes()).hexdigest()]
+    files = sorted(file for file in place.rglob("*") if file.is_file())
+    return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def _known_parameters(path: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Data sets on the disk: found by themselves, paired by name, and told exactly where they cannot be."""
 
+import os
 import re
 import shutil
 import unicodedata
@@ -10,6 +11,7 @@ import trees
 from PIL import Image
 
 from dpsims.data.folders import find_folders
+from dpsims.data.prepare_folders import prepare_folders
 from dpsims.errors import InputError
 from dpsims.paths import DATA
 
@@ -123,10 +125,7 @@ BAD = [
     ("ade20k", empty("annotations/validation"), r"annotations.validation: holds no label maps; is the archive unp"),
     ("ade20k", empty("images/training"), r"images.training: holds no images; is the archive unpacked"),
     ("ade20k", lambda root: (root / "train_label").mkdir(), r"two layouts, .*annotations.training and .*train_label;"),
-    ("ade20k", another_suffix, r"ADE_train_0.png: has the name of ADE_train_0.jpg; .* remove one of them"),
     ("ade20k", link("images/training/loop", "images"), "training.loop: a symbolic link to a folder that it lies in"),
-    ("ade20k", link("images/training/a.jpg", "images/training/a.jpg"), r"a.jpg: cannot be followed \(.*remove or mend"),
-    ("ade20k", link("images/training/a.jpg", "nowhere"), r"a.jpg: cannot be followed \(No such file"),
     (
         "ade20k",
         rename_all("annotations/training", "train", "seg"),
@@ -150,6 +149,60 @@ def test_what_is_wrong_is_said_exactly(tmp_path, dataset, wreck, message):
     with pytest.raises(InputError, match=message) as caught:
         find_folders(dataset, root)
     assert str(caught.value).startswith(str(root)) and "\n" not in str(caught.value)
+
+
+def pipe(root):
+    os.mkfifo(root / "images/training/pipe.png")
+
+
+def bytes_that_are_no_text(root):
+    shutil.copy(root / "images/training/ADE_train_0.jpg", os.fsencode(root) + b"/images/training/k\xfcste.jpg")
+
+
+def two_lines(root):
+    (root / "images/training/ADE_train_0.jpg").rename(root / "images/training/a\nb.jpg")
+
+
+@pytest.mark.parametrize(
+    ("wreck", "message", "others"),
+    [
+        (another_suffix, r"ADE_train_0.png: has the name of ADE_train_0.jpg; .* remove one of them", 0),
+        (link("images/training/a.jpg", "images/training/a.jpg"), r"a.jpg: cannot be followed \(.*remove or mend", 0),
+        (link("images/training/a.jpg", "nowhere"), r"a.jpg: cannot be followed \(No such file", 0),
+        (pipe, r"pipe.png: is no file, but a pipe or a device; remove it", 0),
+        (bytes_that_are_no_text, r"k\\udcfcste.jpg: has a name that is no line of UTF-8 text; rename it", 0),
+        (two_lines, r"a\\nb.jpg: has a name that is no line of UTF-8 text; rename it", 1),
+    ],
+)
+def test_single_files_that_cannot_be_used_are_listed_and_can_be_skipped(tmp_path, wreck, message, others):
+    trees.plant(tmp_path / "tree", "ade20k", train=3)
+    wreck(tmp_path / "tree")
+    bad = [str(one) for one in find_folders("ade20k", tmp_path / "tree").alone]
+    assert len(bad) == 1 + others and re.search(message, bad[0]) and all(one.isprintable() for one in bad)
+    out, report = prepare_folders("ade20k", tmp_path / "tree", tmp_path / "out", size=16, skip_bad=True, progress=False)
+    assert report.pairs == {"train": 3 - others, "val": 2}
+    assert (tmp_path / "out-skipped.txt").read_text(encoding="utf-8").splitlines() == bad
+
+
+def test_hidden_folders_and_files_outside_the_splits_are_counted_not_taken(tmp_path):
+    trees.plant(tmp_path, "custom", "folders")
+    for kind in ("images", "labels"):
+        (one,) = list((tmp_path / kind / "train").iterdir())[:1]
+        for place in ("train/.trash", "test/more", "val/.ipynb_checkpoints"):
+            (tmp_path / kind / place).mkdir(parents=True)
+            shutil.copy(one, tmp_path / kind / place / f"old{one.suffix}")
+        shutil.copy(one, tmp_path / kind / f"beside{one.suffix}")
+    folders = find_folders("custom", tmp_path)
+    assert [len(pairs) for pairs in folders.splits.values()] == [4, 2] and not folders.alone
+    assert folders.ignored == 8
+
+
+def test_a_link_from_one_split_into_the_other_is_refused(tmp_path):
+    trees.plant(tmp_path, "custom", "folders")
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "train" / "more").symlink_to(tmp_path / kind / "val")
+    with pytest.raises(InputError, match=r"labels/train/more/.*: the same file as .*labels/val/.*, which is held out"):
+        find_folders("custom", tmp_path)
 
 
 def test_another_data_set_is_recognised(tmp_path):

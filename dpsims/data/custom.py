@@ -10,6 +10,7 @@ val: 0.1                         # share to hold out, where the two folders have
 
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import Repr
 from typing import Any
 
 import yaml
@@ -20,6 +21,9 @@ from dpsims.errors import InputError
 from dpsims.labels import LabelSpace, spread_colours
 
 FILE = "dataset.yml"  # looked for in the folder that --root gives
+_REPR = Repr()
+_REPR.maxlevel = 2  # anchors can make a few lines of YAML as large as one likes
+short = _REPR.repr
 KEYS = ("names", "void", "colours", "images", "labels", "val")
 
 
@@ -60,17 +64,17 @@ def read_description(root: Path) -> Description:
     given = _mapping(file)
     unknown = [key for key in given if key not in KEYS]
     if unknown:
-        raise InputError(f"{file}: unknown key {unknown[0]!r}; known: {', '.join(KEYS)}")
+        raise InputError(f"{file}: unknown key {short(unknown[0])}; known: {', '.join(KEYS)}")
     names = _names(file, given.get("names"))
     void, val = given.get("void"), given.get("val")
     if void is not None and not _is_value(void):
         raise InputError(
-            f"{file}: void {void!r} is not a whole number of 0..{MAX_VALUE}; leave it out if there is none"
+            f"{file}: void {short(void)} is not a whole number of 0..{MAX_VALUE}; leave it out if there is none"
         )
     if void in names:
         raise InputError(f"{file}: {void} is void and {names[void]}; give void another value, or remove the class")
     if val is not None and not (isinstance(val, float) and 0 < val < 1):
-        raise InputError(f"{file}: val {val!r} is not a share between 0 and 1, such as 0.1")
+        raise InputError(f"{file}: val {short(val)} is not a share between 0 and 1, such as 0.1")
     space = LabelSpace("custom", ("void", *names.values()), _colours(file, given.get("colours"), list(names.values())))
     places = [_folder(file, key, given.get(key, key)) for key in ("images", "labels")]
     return Description(file, Encoding(space, "raw", (void, *names)), *places, val)
@@ -83,6 +87,8 @@ def _mapping(file: Path) -> dict[str, Any]:
         raise InputError(
             f"{file}: no such file; it says what the values of the label maps mean, see README.md"
         ) from None
+    except PermissionError:
+        raise InputError(f"{file}: is closed to you; ask for the right to read it") from None
     except (OSError, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{file}: not readable as YAML ({reason}); correct it") from None
@@ -99,12 +105,12 @@ def _names(file: Path, given: Any) -> dict[int, str]:
         )
     for value, name in given.items():
         if not _is_value(value):
-            raise InputError(f"{file}: names: value {value!r} is not a whole number of 0..{MAX_VALUE}")
-        if not isinstance(name, str) or not name.strip():
-            raise InputError(f"{file}: names: the name of {value} is {name!r}, no text; put it in quotes")
+            raise InputError(f"{file}: names: value {short(value)} is not a whole number of 0..{MAX_VALUE}")
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise InputError(f"{file}: names: the name of {value} is {short(name)}, no text; put it in quotes")
         if name == "void" or list(given.values()).count(name) > 1:
             problem = "is kept for pixels without a class: use `void:`" if name == "void" else "is there twice"
-            raise InputError(f"{file}: names: {name!r} {problem}")
+            raise InputError(f"{file}: names: {short(name)} {problem}")
     return dict(sorted(given.items()))
 
 
@@ -118,14 +124,14 @@ def _colours(file: Path, given: Any, names: list[str]) -> tuple[tuple[int, int, 
     for name, colour in colours.items():
         parts = colour if isinstance(colour, list) else []
         if len(parts) != 3 or not all(_is_value(part) and part < 256 for part in parts):
-            raise InputError(f"{file}: colours: {name} is {colour!r}, no three whole numbers of 0..255")
+            raise InputError(f"{file}: colours: {name} is {short(colour)}, no three whole numbers of 0..255")
     red_green_blue = [colours[name] for name in ("void", *names)]
     return tuple((red, green, blue) for red, green, blue in red_green_blue)
 
 
 def _folder(file: Path, key: str, given: Any) -> Path:
     if not isinstance(given, str) or not given:
-        raise InputError(f"{file}: {key} {given!r} is not the name of a folder")
+        raise InputError(f"{file}: {key} {short(given)} is not the name of a folder")
     return file.parent / given
 
 

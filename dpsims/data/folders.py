@@ -15,7 +15,7 @@ import math
 import os
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,7 +67,8 @@ class Problem(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.reason}"
+        name = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(self.file))
+        return f"{name}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def find_folders(dataset: str, root: str | Path, *, encoding_name: str = "raw", 
     if not root.exists():
         raise InputError(f"{root}: no such folder; give the folder of {dataset} as --root")
     if dataset == "custom":
-        return _custom(root, encoding_name, photos)
+        return _apart(_custom(root, encoding_name, photos))
     if dataset not in TREES:
         raise InputError(f"dataset: {dataset!r} is not one of {', '.join([*TREES, 'custom'])}")
     top, tree = _tree(dataset, root)
@@ -116,7 +117,18 @@ def find_folders(dataset: str, root: str | Path, *, encoding_name: str = "raw", 
         split: _Place(top / tree.images.format(name), top / tree.labels.format(name), tree.image_end, tree.label_end)
         for split, name in tree.names.items()
     }
-    return _paired(dataset, encoding(dataset, encoding_name), places, photos)
+    return _apart(_paired(dataset, encoding(dataset, encoding_name), places, photos))
+
+
+def _apart(folders: Folders) -> Folders:
+    """Itself; raises InputError where a link makes a label map one of both splits: it would be learnt and measured."""
+    train, val = (
+        {(s.st_dev, s.st_ino): pair.labels for pair in folders.splits[split] for s in [pair.labels.stat()] if s.st_ino}
+        for split in SPLITS
+    )
+    for both in train.keys() & val.keys():
+        raise InputError(f"{train[both]}: the same file as {val[both]}, which is held out; remove one of these links")
+    return folders
 
 
 def _tree(dataset: str, root: Path) -> tuple[Path, Tree]:
@@ -153,7 +165,12 @@ def _custom(root: Path, encoding_name: str, photos: bool) -> Folders:
                 f"{given.file}: val is given, but {given.labels} has folders that tell; remove one of them"
             )
         places = {split: _Place(given.images / split, given.labels / split) for split in SPLITS}
-        return _paired("custom", coding, places, photos)
+        folders = _paired("custom", coding, places, photos)
+        tops = [given.images, given.labels] if photos else [given.labels]
+        beside = [top.iterdir() for top in tops if top.is_dir()]
+        outside = [entry for entries in beside for entry in entries if entry.name not in SPLITS]
+        files = sum(sum(1 for _ in _files(entry, (entry,))) if entry.is_dir() else 1 for entry in outside)
+        return replace(folders, ignored=folders.ignored + files)
     if given.val is None:
         raise InputError(
             f"{given.labels}: has no folders train and val; make them there and in {given.images}, or add val: 0.1 to "
@@ -173,7 +190,8 @@ def _custom(root: Path, encoding_name: str, photos: bool) -> Folders:
 def _paired(dataset: str, coding: Encoding | Palette, places: dict[str, _Place], photos: bool) -> Folders:
     splits, alone, ignored = {}, [], 0
     for split, place in places.items():
-        labels, others = _by_name(place.labels, place.label_end, "label map")
+        labels, bad, others = _by_name(place.labels, place.label_end, "label map")
+        alone += bad
         ignored += others
         if photos:
             if not place.images.is_dir():
@@ -181,7 +199,8 @@ def _paired(dataset: str, coding: Encoding | Palette, places: dict[str, _Place],
                     f"{place.images}: no such folder; it should hold the images of this split. For label maps alone, "
                     "to draw images of, pass --labels-only"
                 )
-            images, others = _by_name(place.images, place.image_end, "image")
+            images, bad, others = _by_name(place.images, place.image_end, "image")
+            alone += bad
             ignored += others
             both = sorted(labels.keys() & images.keys())
             if not both:
@@ -199,24 +218,26 @@ def _paired(dataset: str, coding: Encoding | Palette, places: dict[str, _Place],
     return Folders(dataset, coding, splits, tuple(alone), ignored)
 
 
-def _by_name(folder: Path, end: str, kind: str) -> tuple[dict[str, Path], int]:
-    """The images or label maps below a folder by name, and how many other files there are."""
+def _by_name(folder: Path, end: str, kind: str) -> tuple[dict[str, Path], list[Problem], int]:
+    """The images or label maps below a folder by name, those that cannot be used, and the number of other files."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; it should hold the {kind}s of this split")
     found: dict[str, Path] = {}
+    bad: list[Problem] = []
     others, train_ids = 0, False
     for path in _files(folder, (folder,)):
         train_ids = train_ids or path.stem.endswith("_labelTrainIds")
-        if path.suffix.lower() not in SUFFIXES or not path.stem.endswith(end) or path.name.startswith("."):
+        relative = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if path.suffix.lower() not in SUFFIXES or not path.stem.endswith(end) or hidden:
             others += 1
             continue
-        relative = path.relative_to(folder).with_suffix("").as_posix().removesuffix(end)
-        name = unicodedata.normalize("NFC", relative)  # macOS takes umlauts apart, others do not
-        if name in found:
-            raise InputError(
-                f"{path}: has the name of {found[name].name}; pairs are found by name, so remove one of them"
-            )
-        found[name] = path
+        # macOS takes umlauts apart, others do not
+        name = unicodedata.normalize("NFC", relative.with_suffix("").as_posix().removesuffix(end))
+        if reason := _unusable(path, name, found):
+            bad.append(Problem(path, reason))
+        else:
+            found[name] = path
     if not found and train_ids:
         raise InputError(
             f"{folder}: holds *_labelTrainIds.png only, in which 14 of the 33 classes are lost; give "
@@ -225,16 +246,29 @@ def _by_name(folder: Path, end: str, kind: str) -> tuple[dict[str, Path], int]:
     if not found:
         ending = f" (*{end}.png)" if end else ""
         raise InputError(f"{folder}: holds no {kind}s{ending}; is the archive unpacked?")
-    return found, others
+    return found, bad, others
+
+
+def _unusable(path: Path, name: str, found: dict[str, Path]) -> str:
+    """Why a file cannot be taken for what its name says; empty where it can."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):  # lines, and bytes that are no UTF-8
+        return "has a name that is no line of UTF-8 text; rename it, with its partner"
+    if name in found:
+        return f"has the name of {found[name].name}; pairs are found by name, so remove one of them"
+    try:
+        path.stat()
+    except OSError as error:  # a link to itself, or to nothing
+        return f"cannot be followed ({error.strerror}); remove or mend this link"
+    return "" if path.is_file() else "is no file, but a pipe or a device; remove it"
 
 
 def _files(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     """All files below a folder, in order; links to folders are followed, but not in a circle."""
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        try:
-            entry.stat()
-        except OSError as error:  # a link to itself, or to nothing
-            raise InputError(f"{entry}: cannot be followed ({error.strerror}); remove or mend this link") from None
+    try:
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except PermissionError:
+        raise InputError(f"{folder}: is closed to you; ask for the right to read it") from None
+    for entry in entries:
         if not entry.is_dir():
             yield entry
         elif any(os.path.samefile(entry, other) for other in (*above, *folder.resolve().parents)):

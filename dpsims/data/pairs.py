@@ -16,8 +16,7 @@ from dpsims.errors import InputError
 from dpsims.label_files import load_image, load_png
 from dpsims.labels import VOID, count_ids, resize_nearest
 
-ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned when it is shown
-TURNS = {  # by the values of that tag; 1 and those that nothing should write leave the picture as it is
+TURNS = {  # by the values of EXIF's orientation; 1 and those that nothing should write leave the picture as it is
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
@@ -71,6 +70,10 @@ def load_rgb(path: Path) -> tuple[Image.Image, bytes]:
         InputError: empty, truncated, huge or no image; transparent pixels; CMYK and others without an exact RGB.
     """
     image, content = load_image(path, "; make it smaller", "it may be truncated, copy it again")
+    if image.format == "TIFF" and image.info["orientation"] in TURNS:
+        raise InputError(f"{path}: a TIFF with an orientation tag; save it as it is to be shown, without that tag")
+    if image.format == "PNG" and content[24] == 16:
+        raise InputError(f"{path}: 16 bits a colour, which would be cut to 8; save it with 8 bits")
     if image.mode not in ("1", "L", "P", "RGB", "LA", "PA", "RGBA"):
         raise InputError(f"{path}: an image of mode {image.mode}; convert it to RGB with 8 bits, by its colour profile")
     if image.has_transparency_data:
@@ -84,7 +87,7 @@ def load_rgb(path: Path) -> tuple[Image.Image, bytes]:
 
 def _upright(image: Image.Image, shape: tuple[int, int], pair: Pair) -> Image.Image:
     """The image, turned as its EXIF data say where only that agrees with its label map."""
-    orientation = image.getexif().get(ORIENTATION)
+    orientation = image.info.get("orientation")
     plain, turned = image, image.transpose(TURNS[orientation]) if orientation in TURNS else image
     fits = [_same_aspect(one.size[::-1], shape) for one in (plain, turned)]
     if not any(fits):

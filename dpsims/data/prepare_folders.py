@@ -21,7 +21,7 @@ from dpsims import paths
 from dpsims.data import prepare, shards
 from dpsims.data.folders import Folders, Pair, find_folders
 from dpsims.data.guard import check_room, locked
-from dpsims.data.index import FORMAT, read_index
+from dpsims.data.index import FORMAT, again, read_index
 from dpsims.data.sizes import checked_size
 from dpsims.errors import InputError
 from dpsims.files import write_text, writing
@@ -129,7 +129,9 @@ def prepare_folders(
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with locked(out.parent / f".{out.name}.pairs.lock"):
-            if prepare.made_before(out, header, {}) and (skip_bad or not read_index(out)["skipped"]):
+            if prepare.made_before(out, header, {}) and (skip_bad or not read_index(out).get("skipped")):
+                _check_sources(folders, out, jobs, progress)
+                shutil.rmtree(_work(out), ignore_errors=True)  # a kill at the very end may have left it
                 return out, None
             return out, _prepare(folders, out, header, skip_bad, jobs, progress)
 
@@ -157,10 +159,31 @@ def size_of(dataset: str, side: int) -> tuple[int, int]:
     return side, 2 * side if dataset == "cityscapes" else side
 
 
+def _work(out: Path) -> Path:
+    return out.parent / f".{out.name}.pairs"
+
+
+def _check_sources(folders: Folders, out: Path, jobs: int | None, progress: bool) -> None:
+    """Raises InputError where files have another content than what was prepared from them. Only where one is newer are
+    all read again; then the index is touched."""
+    index = out / "index.json"
+    made = index.stat().st_mtime_ns
+    if all(file.stat().st_mtime_ns <= made for pairs in folders.splits.values() for p in pairs for file in p.files):
+        return
+    _, done = _read(folders, None, None, jobs, progress)
+    if _sources(folders, done) != read_index(out).get("sources"):
+        raise InputError(f"{out}: made before files of {folders.dataset} were changed; {again(out)}")
+    index.touch()
+
+
+def _sources(folders: Folders, done: Sequence[shards.Shard]) -> dict[str, str]:
+    return {split: _joined(shard.source for shard in done if shard.split == split) for split in folders.splits}
+
+
 def _prepare(
     folders: Folders, out: Path, header: dict[str, Any], skip_bad: bool, jobs: int | None, progress: bool
 ) -> Report:
-    work = out.parent / f".{out.name}.pairs"
+    work = _work(out)
     check_room(out, header, {split: len(pairs) for split, pairs in folders.splits.items()}, work)
     work.mkdir(exist_ok=True)
     report, done = _read(folders, (header["height"], header["width"]), work, jobs, progress)
@@ -170,9 +193,11 @@ def _prepare(
     empty = [split for split in folders.splits if not report.pairs[split]]
     if empty:
         raise InputError(f"split {empty[0]}: none of its pairs can be used, the first because {report.bad[0]}")
+    skipped = out.with_name(f"{out.name}-skipped.txt")
     if report.bad:
-        write_text(out.with_name(f"{out.name}-skipped.txt"), "\n".join(report.bad) + "\n")
-    sources = {split: _joined(shard.source for shard in done if shard.split == split) for split in folders.splits}
+        write_text(skipped, "\n".join(report.bad) + "\n")
+    else:
+        skipped.unlink(missing_ok=True)  # of a run before
 
     def join(split: str, count: int) -> Iterator[prepare.Chunk]:
         for shard in done:
@@ -181,7 +206,7 @@ def _prepare(
                 yield images, np.load(shard.folder / "labels.npy"), None
 
     held_out = [name for shard in done if shard.split == "val" for name in shard.names]
-    header = {**header, "skipped": len(report.bad), "sources": sources, "held_out": held_out}
+    header = {**header, "skipped": len(report.bad), "sources": _sources(folders, done), "held_out": held_out}
     prepare.write_prepared(out, header, dict(report.pairs), join, progress=progress)
     shutil.rmtree(work)
     return report
@@ -228,7 +253,7 @@ def _listing(folders: Folders) -> str:
         return [pair.name, *(file.stat().st_size for file in pair.files)]
 
     listed = {split: [one(pair) for pair in pairs] for split, pairs in folders.splits.items()}
-    alone = [[problem.file.name, problem.file.stat().st_size] for problem in folders.alone]
+    alone = [[problem.file.name, problem.file.lstat().st_size] for problem in folders.alone]
     return hashlib.sha256(json.dumps([listed, alone, values]).encode()).hexdigest()[:16]
 
 

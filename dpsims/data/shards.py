@@ -50,7 +50,7 @@ class Shard(NamedTuple):
     bad: list[str]  # sentences
     pixels: list[int]  # (K+1,) of each id in the files of the good pairs
     sizes: dict[str, int]  # "H x W" of the good pairs -> how many
-    source: str  # hash of the bytes of the good pairs; of nothing where they are checked alone
+    source: str  # hash of the bytes of the good pairs
     names: list[str]  # of the good pairs, in order
 
 
@@ -133,11 +133,11 @@ def _read(chunk: Chunk) -> tuple[Shard, np.ndarray | None, np.ndarray]:
         except InputError as error:
             bad.append(str(error))
             continue
+        source.update("".join(made.source).encode())
         if chunk.size is not None:
             labels[good] = made.ids
             if images is not None:
                 images[good] = made.image
-            source.update("".join(made.source).encode())
         pixels += made.pixels
         name = f"{made.shape[0]} x {made.shape[1]}"
         sizes[name] = sizes.get(name, 0) + 1
@@ -151,7 +151,10 @@ def _key(chunk: Chunk) -> str:
     """A name for the shard of a chunk, which another content would not have."""
 
     def state(file: Path) -> list[Any]:
-        stat = file.stat()
+        try:
+            stat = file.stat()
+        except OSError:  # gone since it was found: whoever reads it says so
+            return [os.path.abspath(file)]
         return [os.path.abspath(file), stat.st_size, stat.st_mtime_ns]
 
     files = [[state(file) for file in pair.files] for pair in chunk.pairs]

@@ -4,6 +4,7 @@ N held-out label maps, B of a batch, H and W height and width.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def _numbered(total: int) -> Place:
 
 def _map_of(file: Path, place: Place) -> tuple[int, int] | None:
     """The label map of a file and the number that is its draw's; None where it belongs to none."""
-    name = file.with_suffix("").as_posix()
+    name = unicodedata.normalize("NFC", file.with_suffix("").as_posix())  # as names are in prepared data
     if (whole := place(name)) is not None:
         return whole, 0
     if (parts := re.fullmatch(r"(.+)_seed(\d+)", name)) and (first := place(parts[1])) is not None:

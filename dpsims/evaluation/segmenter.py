@@ -23,6 +23,7 @@ from dpsims.data import scenes
 from dpsims.data.guard import locked
 from dpsims.data.prepared import SplitArrays, load_prepared, open_prepared
 from dpsims.errors import InputError
+from dpsims.evaluation.measuring import Protocol
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.unet import Segmenter
 from dpsims.files import make_folder, read_json, sha256
@@ -180,6 +181,7 @@ def ensure_evaluator(data: str | Path, *, progress: bool = True) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.parent / f".{folder.name}.lock"):
         if not (folder / "provenance.json").is_file():
+            Protocol().count(load_prepared(data))  # complains of too few held-out images before the work, not after it
             train_evaluator(folder, data=data, progress=progress)
     return folder
 
