@@ -198,7 +198,9 @@ def read_space(folder: Path, config: configuration.Config) -> LabelSpace:
 
 
 def backbone_sha256(config: configuration.Config) -> str:
-    """Hash of the weights of a configuration's shipped backbone; empty for one that is not shipped."""
+    """Hash of the weights of a configuration's shipped backbone; empty where it is not shipped, or D has none."""
+    if config.discriminator.kind == "oasis":
+        return ""
     path = BACKBONES / config.discriminator.backbone / "weights.safetensors"
     return sha256(path) if path.is_file() else ""
 

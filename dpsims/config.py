@@ -38,6 +38,7 @@ class Data:
 class Discriminator:
     """Encoder, feature conditioning and decoder."""
 
+    kind: str = "dp_sims"  # or oasis, the baseline: a UNet from scratch, for which only `channels` counts here
     backbone: str = "texture_resnet10t"  # the embedded one, or a timm name; the paper's best is ConvNeXt-L: published
     pretrained: str = "true"  # "true", "false" (random weights), or a local state dict; pre-trained: published
     frozen: bool = True  # the encoder stays fixed: published; false trains it (a control)
@@ -51,6 +52,7 @@ class Discriminator:
     noise_last: bool = True  # noise after decorrelation (default); false: before it (recalled)
     finest_stride: int = 4  # of the levels D sees; 2 where the backbone has it (default); 1, the image too: a deviation
     channels: tuple[int, ...] = (128, 128, 96, 64, 40, 24)  # decoder, at strides 32, 16, 8, 4, 2, 1; default
+    # (oasis: of the encoder at strides 64 to 2; published 512, 512, 256, 256, 128, 128)
     statistics_images: int = 2000  # real images behind the constant conditioning statistics; default
 
 
@@ -58,6 +60,8 @@ class Discriminator:
 class Generator:
     """Label pyramid, noise and image pyramid."""
 
+    kind: str = "dp_sims"  # or oasis, the baseline: SPADE blocks; channels, noise_dim and spectral_norm count for it,
+    # and label_channels, the width inside SPADE (published 128)
     channels: tuple[int, ...] = (128, 128, 96, 64, 48, 24)  # image network, coarse to fine: one block a level; default
     label_channels: int = 32  # of each level of the label pyramid (64 at 256 px); default
     attention: str = "label_encoder"  # self-attention there, or both, none; published, place recalled
@@ -79,7 +83,9 @@ class Loss:
     """The three losses and their weights."""
 
     focal_gamma: float = 2.0  # focusing; 0 is OASIS's cross-entropy; name published, value recalled
-    class_weights: str = "sqrt"  # or inverse (recalled), clipped, none: from frequencies over the data set
+    class_weights: str = (
+        "sqrt"  # or inverse (recalled), clipped, none: from frequencies over the data set; batch: OASIS
+    )
     lambda_contrastive: float = 0.0  # 100 recalled, 1 to 10 in CUT; 0 leaves the loss out
     contrastive_temperature: float = 0.3  # tau; recalled (CUT 0.07)
     contrastive_patches: int = 128  # M, a level; recalled
@@ -87,6 +93,7 @@ class Loss:
     lambda_diversity: float = 10.0  # recalled
     diversity_threshold: float = 0.2  # tau_div, here in units of images in [0, 1]; from data
     diversity_threshold_late: float = 0.2  # the same once the learning rates fall (train.decay_from); default
+    lambda_labelmix: float = 0.0  # OASIS's LabelMix (10 there); not part of DP-SIMS
     diversity_on: str = "image"  # or features (before the RGB layer, recalled; divided by their detached RMS)
 
 

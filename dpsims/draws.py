@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # purposes; distinct, or draws would repeat
-INDEX, FLIP, NOISE, PLACES, FEATURES_REAL, FEATURES_FAKE, FEATURES_G, TOP, LEFT = range(9)
+INDEX, FLIP, NOISE, PLACES, FEATURES_REAL, FEATURES_FAKE, FEATURES_G, TOP, LEFT, LABELMIX = range(10)
 _MASK = (1 << 64) - 1
 
 
@@ -49,3 +49,15 @@ class FeatureNoise:
     def __call__(self, shape: tuple[int, ...]) -> Tensor:
         """N(0, 1) of `shape` (B, C, H, W) for the next level; another call gives other draws."""
         return torch.stack([torch.randn(shape[1:], generator=g, device=self.device) for g in self.generators])
+
+
+class RealAndFake:
+    """Feature noise for a batch of real images followed by as many generated ones: draws of their own, one level."""
+
+    def __init__(self, real: FeatureNoise, fake: FeatureNoise) -> None:
+        self.real, self.fake = real, fake
+
+    def __call__(self, shape: tuple[int, ...]) -> Tensor:
+        """As `FeatureNoise`."""
+        half = (shape[0] // 2, *shape[1:])
+        return torch.cat([self.real(half), self.fake(half)])

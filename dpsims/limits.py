@@ -5,6 +5,8 @@ from typing import Any
 from dpsims.errors import InputError
 
 CHOICES = {
+    "discriminator.kind": ("dp_sims", "oasis"),
+    "generator.kind": ("dp_sims", "oasis"),
     "discriminator.nonlinearity": ("sigmoid_normalise", "normalise_sigmoid", "none"),
     "discriminator.decorrelation": ("zca", "random_orthogonal", "random_mixing", "none"),
     "discriminator.noise": ("dynamic", "fixed", "off"),
@@ -14,7 +16,7 @@ CHOICES = {
     "generator.upsample": ("bilinear", "nearest"),
     "generator.padding": ("zeros", "replicate"),
     "generator.norm": ("group", "batch"),
-    "loss.class_weights": ("inverse", "sqrt", "clipped", "none"),
+    "loss.class_weights": ("inverse", "sqrt", "clipped", "none", "batch"),
     "loss.diversity_on": ("image", "features"),
 }
 SEED, COUNT, POSITIVE, WEIGHT, SHARE, WIDTHS = (
@@ -35,7 +37,7 @@ RANGES = {  # lowest and highest value, of every entry where a field has several
     "generator.noise_sharpness": (0.0, 5.0), "generator.noise_max_size": (0, 4096),
     "loss.focal_gamma": (0.0, 100.0), "loss.lambda_contrastive": WEIGHT, "loss.contrastive_temperature": POSITIVE,
     "loss.contrastive_patches": COUNT, "loss.lambda_diversity": WEIGHT, "loss.diversity_threshold": WEIGHT,
-    "loss.diversity_threshold_late": WEIGHT,
+    "loss.diversity_threshold_late": WEIGHT, "loss.lambda_labelmix": WEIGHT,
     "train.steps": COUNT, "train.batch_size": COUNT, "train.noises_per_map": COUNT, "train.lr_generator": POSITIVE,
     "train.lr_discriminator": POSITIVE, "train.betas": (0.0, 1 - 1e-9), "train.warmup_steps": (0, 10**9),
     "train.decay_from": SHARE, "train.clip_norm": POSITIVE, "train.ema_decay": (0.0, 1 - 1e-9), "train.seed": SEED,

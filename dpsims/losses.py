@@ -1,4 +1,4 @@
-"""The three losses of DP-SIMS as pure functions, and the class weights.
+"""The three losses of DP-SIMS as pure functions, the class weights, and what the OASIS baseline has in their place.
 
 arXiv 2312.13314, Sec. 3.3. Published: the names (pixel-wise focal GAN loss, patch contrastive loss, diversity
 constraint). Recalled: the forms. Means stand where the paper's lineage has sums, so that the lambdas mean the same at
@@ -43,6 +43,36 @@ def class_weights(pixels: Sequence[int], kind: str) -> Tensor:
         raise ValueError(f"class weights {kind!r} are not one of inverse, sqrt, clipped, none")
     alpha = torch.where(present, alpha, 0.0)
     return (alpha / (frequency * alpha).sum().clamp_min(1e-12)).float()
+
+
+def batch_class_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """OASIS's weights, from a batch of label maps alone: pixels that are not void, divided by the number of classes
+    present times the pixels of the class.
+
+    Args:
+        labels: (B, H, W) ids, 0 = void, 1..K.
+        num_classes: K.
+
+    Returns:
+        (K+1,) float, 0 for void and for classes that are absent: under `focal_gan_loss`, which averages over pixels
+        that are not void, every class present then has the same share.
+    """
+    counts = torch.bincount(labels.flatten().long(), minlength=num_classes + 1).float()
+    counts[0] = 0
+    present = counts > 0
+    return torch.where(present, counts.sum() / (present.sum() * counts).clamp_min(1), 0.0)
+
+
+def labelmix_mask(labels: Tensor, coins: Tensor) -> Tensor:
+    """OASIS's LabelMix: (B, H, W) ids and one coin for each id (K+1,) in [0, 1) -> (B, 1, H, W), 1 where the mixed
+    image takes the real one, 0 where it takes the generated one; whole classes at a time."""
+    return (coins >= 0.5).to(labels.device)[labels.long()][:, None].float()
+
+
+def labelmix_loss(mixed: Tensor, real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared distance of D's logits (B, K+1, H, W) for the mixed image from the same mix of its logits for the
+    real and the generated one (OASIS; not part of DP-SIMS)."""
+    return F.mse_loss(mixed.float(), mask * real.float() + (1 - mask) * fake.float())
 
 
 def focal_gan_loss(logits: Tensor, labels: Tensor | None, weights: Tensor | None = None, gamma: float = 2.0) -> Tensor:

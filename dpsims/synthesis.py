@@ -21,19 +21,26 @@ from dpsims.errors import InputError
 from dpsims.images import to_uint8
 from dpsims.labels import LabelSpace
 from dpsims.models import Discriminator, Generator
+from dpsims.models.oasis import OasisDiscriminator, OasisGenerator
 from dpsims.noise import locked
 
 
-def build_generator(config: Config, folded: bool) -> Generator:
+def build_generator(config: Config, folded: bool) -> Generator | OasisGenerator:
     """The generator of a configuration, with fresh weights; `folded`, as in exported models, has no spectral norm."""
-    options = asdict(config.generator)
+    options, size = asdict(config.generator), (config.data.height, config.data.width)
+    kind = options.pop("kind")
     options["spectral_norm"] = config.generator.spectral_norm and not folded
-    return Generator(config.data.num_classes, config.data.height, config.data.width, **options)
+    if kind == "oasis":
+        few = {name: options[name] for name in ("channels", "noise_dim", "spectral_norm")}
+        return OasisGenerator(config.data.num_classes, *size, hidden=options["label_channels"], **few)
+    return Generator(config.data.num_classes, *size, **options)
 
 
-def build_discriminator(config: Config) -> Discriminator:
+def build_discriminator(config: Config) -> Discriminator | OasisDiscriminator:
     """The discriminator of a configuration, its backbone loaded, its decoder fresh, its statistics not yet computed."""
     d = config.discriminator
+    if d.kind == "oasis":
+        return OasisDiscriminator(config.data.num_classes, d.channels[::-1], max(d.channels[-1] // 2, 1))
     pretrained = {"true": True, "false": False}.get(d.pretrained.lower(), d.pretrained)
     names = (
         "nonlinearity",

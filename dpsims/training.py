@@ -79,7 +79,9 @@ class Trainer:
         if config.loss.lambda_contrastive:
             self.patch_head = self._place(PatchHead(config.loss.contrastive_backbone))
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.weights = losses.class_weights(pixels, config.loss.class_weights).to(self.device)
+        self.weights = None  # of the classes; each batch has its own where they are OASIS's
+        if config.loss.class_weights != "batch":
+            self.weights = losses.class_weights(pixels, config.loss.class_weights).to(self.device)
         self.g_parameters = list(self.generator.parameters())
         heads = [p for p in self.patch_head.parameters() if p.requires_grad] if self.patch_head else []
         self.d_parameters = self.discriminator.trainable_parameters()
@@ -128,7 +130,7 @@ class Trainer:
         with self.accelerator.autocast():
             fake, features = self.generator(shown, noise)
             # a frozen encoder sees the fakes once: D learns from these features, G through them
-            raw = self.discriminator.features(fake) if self.discriminator.backbone.frozen else None
+            raw = self.discriminator.features(fake) if self.discriminator.frozen else None
         log = {"lr_generator": self.g_optimiser.param_groups[0]["lr"]}
         log |= self._discriminator_step(step, batch, real, labels, fake.detach(), maps, raw)
         log |= self._generator_step(step, batch, real, fake, features, maps, noise, measure, raw)
@@ -142,7 +144,9 @@ class Trainer:
         raw: list[Tensor] | None,
     ) -> dict[str, Any]:  # fmt: skip
         """L_D: classes on real pixels, "fake" on generated ones; then the noise level follows the gap between them."""
-        draw = _Both(self._noise(step, batch, draws.FEATURES_REAL), self._noise(step, batch, draws.FEATURES_FAKE))
+        draw = draws.RealAndFake(
+            self._noise(step, batch, draws.FEATURES_REAL), self._noise(step, batch, draws.FEATURES_FAKE)
+        )
         with self.accelerator.autocast():
             if raw is None:
                 levels = self.discriminator.features(torch.cat([real, fake]))
@@ -153,10 +157,14 @@ class Trainer:
             logits = self.discriminator.decode(conditioned, real.shape[-2:])
         logits_real, logits_fake = logits.float().chunk(2)
         gamma = self.config.loss.focal_gamma
-        loss_real = losses.focal_gan_loss(logits_real, labels, self.weights, gamma)
+        loss_real = losses.focal_gan_loss(logits_real, labels, self._alpha(labels), gamma)
         loss_fake = losses.focal_gan_loss(logits_fake, None, None, gamma)
+        total = loss_real + loss_fake
+        if self.config.loss.lambda_labelmix:
+            mix = self._labelmix(step, real, labels, fake, logits_real, logits_fake)
+            total = total + self.config.loss.lambda_labelmix * mix
         self.d_optimiser.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss_real + loss_fake)
+        self.accelerator.backward(total)
         norm = self.accelerator.clip_grad_norm_(self.d_parameters, self.t.clip_norm)
         self.d_optimiser.step()
         with torch.no_grad():
@@ -172,6 +180,23 @@ class Trainer:
             "sigma": self.discriminator.conditioning.sigma.clone(),
         }
 
+    def _alpha(self, labels: Tensor) -> Tensor:
+        """alpha, (K+1,)."""
+        return (
+            losses.batch_class_weights(labels, self.config.data.num_classes) if self.weights is None else self.weights
+        )
+
+    def _labelmix(
+        self, step: int, real: Tensor, labels: Tensor, fake: Tensor, logits_real: Tensor, logits_fake: Tensor
+    ) -> Tensor:
+        """OASIS's LabelMix between real images and the generated ones of the same label maps."""
+        some = slice(None, None, self.t.noises_per_map)
+        coins = draws.uniform(self.t.seed, step, range(1), draws.LABELMIX, (self.config.data.num_classes + 1,))[0]
+        mask = losses.labelmix_mask(labels[some], coins)
+        with self.accelerator.autocast():
+            mixed = self.discriminator(mask * real[some] + (1 - mask) * fake[some])
+        return losses.labelmix_loss(mixed, logits_real[some], logits_fake[some], mask)
+
     def _generator_step(
         self, step: int, batch: Batch, real: Tensor, fake: Tensor, features: Tensor, maps: Tensor, noise: Tensor,
         measure: bool, raw: list[Tensor] | None,
@@ -185,7 +210,7 @@ class Trainer:
         self.discriminator.train()
         for parameter in self.d_parameters:
             parameter.requires_grad_(True)
-        terms = {"pixel": losses.focal_gan_loss(logits, maps, self.weights, self.config.loss.focal_gamma)}
+        terms = {"pixel": losses.focal_gan_loss(logits, maps, self._alpha(maps), self.config.loss.focal_gamma)}
         if self.config.loss.lambda_contrastive:
             terms["contrastive"] = self.config.loss.lambda_contrastive * self._contrastive(step, batch, real, fake)
         if self.config.loss.lambda_diversity:
@@ -194,8 +219,8 @@ class Trainer:
         if measure:
             log |= {f"grad_{name}": gradient_norm(term, self.g_parameters) for name, term in terms.items()}
             for stride, level, feature in zip(
-                self.discriminator.strides, self.discriminator.conditioning.levels, raw, strict=True
-            ):
+                self.discriminator.strides, self.discriminator.conditioning.levels, raw, strict=False
+            ):  # OASIS's has none
                 log[f"saturated_{stride}"] = level.saturation(feature.detach().float())
         self.g_optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(sum(terms.values()))
@@ -250,17 +275,6 @@ class Trainer:
             if unknown or any(not key.startswith("backbone.") for key in missing):
                 raise KeyError(*unknown, *missing)
         self.dead = state["dead"].to(self.device)
-
-
-class _Both:
-    """Feature noise for a batch of real images followed by as many generated ones: draws of their own, one level."""
-
-    def __init__(self, real: draws.FeatureNoise, fake: draws.FeatureNoise) -> None:
-        self.real, self.fake = real, fake
-
-    def __call__(self, shape: tuple[int, ...]) -> Tensor:
-        half = (shape[0] // 2, *shape[1:])
-        return torch.cat([self.real(half), self.fake(half)])
 
 
 def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = True, keep: int = KEEP) -> FitResult:

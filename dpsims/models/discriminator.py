@@ -126,6 +126,11 @@ class Discriminator(nn.Module):
             x = F.interpolate(x, size=size)
         return self.to_logits(F.leaky_relu(x, 0.2))
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the encoder is."""
+        return self.backbone.frozen
+
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The decoder's, and the encoder's only where it is not frozen."""
         return [p for p in self.parameters() if p.requires_grad]

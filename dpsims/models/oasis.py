@@ -146,8 +146,30 @@ class UpBlock(nn.Module):
         return self.skip(F.interpolate(x, scale_factor=2.0)) + self.conv2(F.leaky_relu(h, 0.2))
 
 
+class Unconditioned(nn.Module):
+    """In the place of `FeatureConditioning`: nothing is changed, no noise is added."""
+
+    sigma: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList()
+        self.register_buffer("sigma", torch.zeros(()))
+
+    def forward(self, features: list[Tensor], draw_noise: object = None) -> list[Tensor]:
+        """The features."""
+        return features
+
+    def update_noise(self, gap: Tensor) -> None:
+        """Nothing."""
+
+    def fit(self, feature_batches: object) -> None:
+        """Nothing."""
+
+
 class OasisDiscriminator(nn.Module):
-    """UNet from the image alone, trained from scratch: no frozen encoder, no conditioning.
+    """UNet from the image alone, trained from scratch: no frozen encoder, no conditioning. It has the methods of
+    `dpsims.models.Discriminator`; its features are the image.
 
     Args:
         num_classes: K, without void.
@@ -159,7 +181,8 @@ class OasisDiscriminator(nn.Module):
         self, num_classes: int = 12, channels: tuple[int, ...] = (128, 128, 256, 256, 512, 512), last: int = 64
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, self.frozen, self.strides = num_classes, False, []
+        self.conditioning = Unconditioned()
         wide = (3, *channels)
         levels = range(len(channels))
         self.down = nn.ModuleList(DownBlock(wide[i], wide[i + 1], first=i == 0) for i in levels)
@@ -171,7 +194,15 @@ class OasisDiscriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] -> logits (B, K+1, H, W): channel k-1 is class k, channel K is "fake"."""
-        x, skips = images, []
+        return self.decode([images], images.shape[-2:])
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The images alone."""
+        return [images]
+
+    def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """[(B, 3, H, W)] -> logits (B, K+1, H, W)."""
+        x, skips = features[0], []
         for down in self.down:
             x = down(x)
             skips.append(x)
@@ -179,3 +210,7 @@ class OasisDiscriminator(nn.Module):
         for up in self.up[1:]:
             x = up(torch.cat([skips.pop(), x], dim=1))
         return self.to_logits(x)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """All."""
+        return list(self.parameters())
