@@ -225,9 +225,12 @@ def generate(
     ] = None,
     lock: Annotated[bool, Option("--lock", help="With --vary: keep every other pixel, bit for bit.")] = False,
     encoding: Annotated[
-        str,
-        Option(help="What PNGs hold: ids (0 = void, 1 = the first class), or raw, oasis, spade, rgb as in prepare."),
-    ] = "ids",
+        str | None,
+        Option(
+            help="What PNGs hold: ids (0 = void, 1 = the first class; meant if not given), or raw, oasis, spade, rgb "
+            "as in prepare."
+        ),
+    ] = None,
     resize: Annotated[
         bool, Option("--resize", help="Bring maps to the model's size in pixels, by the nearest; else refused.")
     ] = False,

@@ -83,9 +83,7 @@ class Loss:
     """The three losses and their weights."""
 
     focal_gamma: float = 2.0  # focusing; 0 is OASIS's cross-entropy; name published, value recalled
-    class_weights: str = (
-        "sqrt"  # or inverse (recalled), clipped, none: from frequencies over the data set; batch: OASIS
-    )
+    class_weights: str = "sqrt"  # or inverse (recalled), clipped, none: of the data set; batch: OASIS's, of each batch
     lambda_contrastive: float = 0.0  # 100 recalled, 1 to 10 in CUT; 0 leaves the loss out
     contrastive_temperature: float = 0.3  # tau; recalled (CUT 0.07)
     contrastive_patches: int = 128  # M, a level; recalled

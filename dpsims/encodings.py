@@ -82,7 +82,7 @@ class Encoding:
             place, more = first_unknown(values, unknown)
             raise InputError(
                 f"{source}: {place} is not a class of {self.space.name} in encoding {self.name} "
-                f"({self._known()}){more}; is the file of another encoding or data set?"
+                f"({self._known()}){more}; is it void, or the file of another encoding or data set?"
             )
         return ids.astype(np.uint8)
 
@@ -112,7 +112,7 @@ class Encoding:
         if png.kind == "colours":
             raise InputError(
                 f"{path}: an RGB image where class values are meant; if its colours are those of the classes, pass "
-                "--encoding rgb"
+                "--encoding rgb; if it is grey, save it with one channel"
             )
         return self.decode(png.array, str(path))
 
@@ -172,7 +172,7 @@ class Palette:
             more = f" ({also} further such colours)" if also else ""
             raise InputError(
                 f"{source}: colour {colour} at row {row}, column {column} {self._reason(colour)}{more}; give maps of "
-                "class values, or of exactly the colours of the class table"
+                "class values, or of exactly the colours of the class table (custom: colours, in dataset.yml)"
             )
         return owner[place]
 

@@ -5,7 +5,6 @@ H and W height and width.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,7 @@ def generate_files(
     *,
     vary: Sequence[str] = (),
     lock: bool = False,
-    encoding_name: str = IDS,
+    encoding_name: str | None = None,
     resize: bool = False,
     progress: bool = True,
 ) -> list[Path]:
@@ -57,6 +56,7 @@ def generate_files(
             that of seed + 1, seed + 2, ...; the files are ``<stem>_seed<seed>_vary<other>.png``.
         lock: with `vary`, keep every other pixel bit for bit.
         encoding_name: what PNGs hold: "ids", or as `dpsims.encodings` has it "raw", "oasis", "spade" or "rgb".
+            None: "ids", but for classes of one's own, whose PNGs may hold other values as well.
         resize: bring maps of another size to that of the model (`resize_nearest`); else they are refused.
 
     Returns:
@@ -72,7 +72,7 @@ def generate_files(
     if lock and not vary:
         raise InputError("lock: keeps what is outside the classes of vary; give them too")
     labels = Path(labels)
-    files = [] if (labels / "index.json").is_file() else _label_files(labels)
+    files = {} if (labels / "index.json").is_file() else _label_files(labels)
     synthesize = load_generator(checkpoint_path, None)
     classes = [synthesize.space.id_of(name) for name in vary]
     size = None if resize else synthesize.size
@@ -93,21 +93,31 @@ def generate_files(
     return written
 
 
-def _label_files(labels: Path) -> list[Path]:
-    """The label map, or those of a folder, whose images would not replace one another."""
-    files = sorted(p for p in labels.iterdir() if p.suffix.lower() == ".png") if labels.is_dir() else [labels]
+def _label_files(labels: Path) -> dict[str, Path]:
+    """The label map, or those in a folder and below, by the name that their images get."""
+    if not labels.is_dir():
+        return {labels.stem: labels}
+    files: dict[str, Path] = {}
+    for path in sorted(p for p in labels.rglob("*") if p.suffix.lower() == ".png"):
+        stem = path.relative_to(labels).with_suffix("").as_posix()
+        if stem in files:
+            raise InputError(f"{path}: its images would replace those of {files[stem].name}; rename one of the two")
+        files[stem] = path
     if not files:
         raise InputError(f"{labels}: holds no PNG; give a label map or a folder of them")
-    for first, second in pairwise(sorted(files, key=lambda p: p.stem)):
-        if first.stem == second.stem:
-            raise InputError(f"{second}: its images would replace those of {first.name}; rename one of the two")
     return files
 
 
-def _maps_in_files(files: list[Path], space: LabelSpace, name: str, size: tuple[int, int] | None) -> Maps:
+def _maps_in_files(files: dict[str, Path], space: LabelSpace, name: str | None, size: tuple[int, int] | None) -> Maps:
     """Label maps in PNGs of an encoding, of a size where one is given."""
+    if name is None and space.name == "custom":
+        raise InputError(
+            f"{next(iter(files.values()))}: does it hold {IDS}, 0 = void, 1 = {space.names[1]} and so on? Then pass "
+            f"--encoding {IDS}; maps with the values of dataset.yml are prepared first, with --labels-only"
+        )
+    name = name or IDS
     if name == IDS:
-        return [(path.stem, partial(read_label_map, path, space, size)) for path in files]
+        return [(stem, partial(read_label_map, path, space, size)) for stem, path in files.items()]
     if name == RGB:
         coding = Palette(space)
     elif space.name in ENCODINGS:
@@ -123,18 +133,20 @@ def _maps_in_files(files: list[Path], space: LabelSpace, name: str, size: tuple[
         check_size(f"{path}:", ids.shape, size, RESIZE)
         return ids
 
-    return [(path.stem, partial(read, path)) for path in files]
+    return [(stem, partial(read, path)) for stem, path in files.items()]
 
 
-def _maps_prepared(folder: Path, space: LabelSpace, name: str, size: tuple[int, int] | None) -> Maps:
+def _maps_prepared(folder: Path, space: LabelSpace, name: str | None, size: tuple[int, int] | None) -> Maps:
     """The held-out label maps of a prepared data set, by name, or by position where it has no names."""
     data = load_prepared(folder)
-    if name != IDS:
+    if name not in (None, IDS):
         raise InputError(f"encoding: {name!r}, but {folder} is prepared, and so holds {IDS}; leave --encoding out")
     if data.space.names != space.names:
+        mine, its = (dict(enumerate(names)) for names in (space.names, data.space.names))
+        first = next(number for number in range(256) if mine.get(number) != its.get(number))
         raise InputError(
-            f"{folder}: holds classes of {data.space.name}, and the model draws those of {space.name}; give label maps "
-            "of the data that it was trained on"
+            f"{folder}: class {first} of {data.space.name} is {its.get(first)!r}, in the model {mine.get(first)!r}; "
+            "give label maps of the data that it was trained on"
         )
     check_size(f"{folder}: label maps of", (data.index["height"], data.index["width"]), size, RESIZE)
     labels = data.split("val").labels

@@ -7,11 +7,13 @@ every size.
 B batch, C channels, H and W height and width, K classes, P patches, M features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from dpsims.precision import exact
 
 
 def class_weights(pixels: Sequence[int], kind: str) -> Tensor:
@@ -45,22 +47,26 @@ def class_weights(pixels: Sequence[int], kind: str) -> Tensor:
     return (alpha / (frequency * alpha).sum().clamp_min(1e-12)).float()
 
 
-def batch_class_weights(labels: Tensor, num_classes: int) -> Tensor:
+def class_counts(labels: Tensor, num_classes: int) -> Tensor:
+    """Pixels of each id in label maps (B, H, W), 0 = void, 1..K -> (K+1,) int64, void first."""
+    return torch.bincount(labels.flatten().long(), minlength=num_classes + 1)
+
+
+def batch_class_weights(counts: Tensor) -> Tensor:
     """OASIS's weights, from a batch of label maps alone: pixels that are not void, divided by the number of classes
     present times the pixels of the class.
 
     Args:
-        labels: (B, H, W) ids, 0 = void, 1..K.
-        num_classes: K.
+        counts: (K+1,) pixels of each id, void first; see `class_counts`.
 
     Returns:
         (K+1,) float, 0 for void and for classes that are absent: under `focal_gan_loss`, which averages over pixels
         that are not void, every class present then has the same share.
     """
-    counts = torch.bincount(labels.flatten().long(), minlength=num_classes + 1).float()
+    counts = counts.double()
     counts[0] = 0
     present = counts > 0
-    return torch.where(present, counts.sum() / (present.sum() * counts).clamp_min(1), 0.0)
+    return torch.where(present, counts.sum() / (present.sum() * counts).clamp_min(1), 0.0).float()
 
 
 def labelmix_mask(labels: Tensor, coins: Tensor) -> Tensor:
@@ -72,10 +78,16 @@ def labelmix_mask(labels: Tensor, coins: Tensor) -> Tensor:
 def labelmix_loss(mixed: Tensor, real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
     """Mean squared distance of D's logits (B, K+1, H, W) for the mixed image from the same mix of its logits for the
     real and the generated one (OASIS; not part of DP-SIMS)."""
-    return F.mse_loss(mixed.float(), mask * real.float() + (1 - mask) * fake.float())
+    return F.mse_loss(exact(mixed), mask * exact(real) + (1 - mask) * exact(fake))
 
 
-def focal_gan_loss(logits: Tensor, labels: Tensor | None, weights: Tensor | None = None, gamma: float = 2.0) -> Tensor:
+def focal_gan_loss(
+    logits: Tensor,
+    labels: Tensor | None,
+    weights: Tensor | None = None,
+    gamma: float = 2.0,
+    count: Tensor | None = None,
+) -> Tensor:
     """Pixel-wise focal GAN loss of one set of images (name published, form recalled).
 
     With p the softmax of D's logits: ``- mean_ij alpha_t (1 - p_t)^gamma log p_t`` over non-void pixels for real
@@ -87,6 +99,8 @@ def focal_gan_loss(logits: Tensor, labels: Tensor | None, weights: Tensor | None
         labels: (B, H, W) ids, 0 = void, 1..K: the target is the class; None: the target is "fake" everywhere.
         weights: alpha, (K+1,), void first; None for ones. Not used for the "fake" target.
         gamma: focusing, at least 0.
+        count: what the sum is divided by; None for the number of non-void pixels. With several processes it is the mean
+            of that over them.
 
     Returns:
         Scalar, at least 0; 0 where every pixel is void.
@@ -94,7 +108,7 @@ def focal_gan_loss(logits: Tensor, labels: Tensor | None, weights: Tensor | None
     Raises:
         ValueError: sizes of logits and labels differ.
     """
-    logits = logits.float()
+    logits = exact(logits)
     fake = logits.shape[1] - 1
     if labels is None:
         target = torch.full_like(logits[:, 0], fake, dtype=torch.long)
@@ -106,17 +120,17 @@ def focal_gan_loss(logits: Tensor, labels: Tensor | None, weights: Tensor | None
         labels = labels.long()
         solid = labels > 0
         target = (labels - 1).clamp_min(0)
-        pixel_weights = solid.float() if weights is None else weights.to(logits)[labels] * solid
-        count = solid.sum().clamp_min(1)
+        pixel_weights = solid.to(logits) if weights is None else weights.to(logits)[labels] * solid
+        count = solid.sum().clamp_min(1) if count is None else count.clamp_min(1)
     log_p = logits.log_softmax(dim=1).gather(1, target[:, None])[:, 0]  # (B, H, W)
     if gamma:
         pixel_weights = pixel_weights * (1 - log_p.exp()).clamp_min(0) ** gamma
     return -(pixel_weights * log_p).sum() / count
 
 
-def class_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def class_cross_entropy(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> Tensor:
     """CE(D(x), t) over non-void pixels, unweighted and unfocused: what the dynamic noise level compares (recalled)."""
-    return focal_gan_loss(logits, labels, weights=None, gamma=0.0)
+    return focal_gan_loss(logits, labels, weights=None, gamma=0.0, count=count)
 
 
 def patch_contrastive_loss(fake: Tensor, real: Tensor, temperature: float = 0.3) -> Tensor:
@@ -137,7 +151,7 @@ def patch_contrastive_loss(fake: Tensor, real: Tensor, temperature: float = 0.3)
     """
     if fake.shape != real.shape:
         raise ValueError(f"generated features {tuple(fake.shape)} and real ones {tuple(real.shape)} differ in shape")
-    fake, real = F.normalize(fake.float(), dim=-1), F.normalize(real.float(), dim=-1)
+    fake, real = F.normalize(exact(fake), dim=-1), F.normalize(exact(real), dim=-1)
     similarity = fake @ real.transpose(1, 2) / temperature  # (B, P, P)
     target = torch.arange(fake.shape[1], device=fake.device).expand(len(fake), -1)
     return F.cross_entropy(similarity.flatten(0, 1), target.flatten())
@@ -165,11 +179,11 @@ def diversity_loss(first: Tensor, second: Tensor, noise1: Tensor, noise2: Tensor
     """
     if first.shape != second.shape or noise1.shape != noise2.shape:
         raise ValueError("the two images of a pair, and their noises, must have the same shape")
-    apart = (first.float() - second.float()).abs().flatten(1).mean(1)
-    apart_noise = (noise1 - noise2).float().abs().flatten(1).mean(1).clamp_min(1e-6)
+    apart = (exact(first) - exact(second)).abs().flatten(1).mean(1)
+    apart_noise = exact(noise1 - noise2).abs().flatten(1).mean(1).clamp_min(1e-6)
     return (threshold - apart / apart_noise).clamp_min(0).mean()
 
 
-def rms_normalise(features: Tensor) -> Tensor:
-    """Features (B, C, H, W) divided by their detached RMS over the batch (default)."""
-    return features / features.detach().float().square().mean().sqrt().clamp_min(1e-6)
+def rms_normalise(features: Tensor, mean: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
+    """Features (B, C, H, W) divided by their detached RMS over the batch (default); `mean` is that over processes."""
+    return features / mean(exact(features.detach()).square().mean()).sqrt().clamp_min(1e-6)

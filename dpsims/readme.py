@@ -2,7 +2,7 @@
 
 ``python -m dpsims.readme`` draws the figures in data/results where the weights are no longer those that they were made
 from, and writes the model cards, data/checkpoints/*/README.md, and the marked blocks of README.md. It reads
-data/checkpoints/*/{config,provenance,evaluation}.json, data/results/ablation/results.json, data/results/bench.json and
+data/checkpoints/*/{config,provenance,evaluation}.json, data/results/ablation*/results.json, data/results/bench.json and
 data/results/faults.md, which a person writes after looking at the figures; where the weights have changed since, the
 README says so. ``--check`` only tells what is out of date; ``--redraw`` draws the figures anew in any case. Only
 drawing needs torch.
@@ -17,13 +17,13 @@ from typing import Any
 
 from PIL import Image
 
-from dpsims import ablation_statistics as statistics
 from dpsims import config as configuration
 from dpsims.errors import InputError
 from dpsims.evaluation import report
 from dpsims.files import read_json, sha256, write_text
 from dpsims.model_card import card, duration
 from dpsims.paths import CHECKPOINTS, DATA, EVALUATORS, ROOT
+from dpsims.readme_claim import claim
 
 SHOWN = "scenes-64"  # the checkpoint of the figures
 FIGURES = ("hero.png", "gallery.png")
@@ -148,39 +148,6 @@ def results() -> str:
     bench = DATA / "results" / "bench.json"
     if bench.is_file():
         parts.append(bench_table(read_json(bench, "run dpsims bench --out data/results/bench.json")))
-    return "\n\n".join(parts)
-
-
-def claim() -> str:
-    """What the longer ablation says of the paper's central claim."""
-    file = DATA / "results" / "ablation" / "results.json"
-    if not file.is_file():
-        return ""
-    found = statistics.load_results(file)
-    study, about = found["study"], found["provenance"]
-    names = [name for name, _ in statistics.MEASURES.values()]
-    parts = [
-        f"A pre-trained, frozen encoder in D against one trained from scratch: {study['steps']} steps of "
-        f"`{study['preset']}` for each of {len(study['seeds'])} seeds, {study['max_maps']} held-out maps, mean ± "
-        f"standard deviation over the seeds. {statistics.verdict(found)}"
-    ]
-    for x, words in (("step", "at equal steps"), (found["clock"], "at equal CPU time of the steps")):
-        rows = statistics.table_rows(found, x)
-        lines = [[words, *names, "seeds"], *([name, *row] for name, row in rows.items())]
-        parts.append(report.markdown(lines))
-    arms, seeds = ",".join(found["arms"]), ",".join(map(str, study["seeds"]))
-    parts.append(
-        "Lower distances are better, and higher mIoU. This is one small backbone, pre-trained on procedural textures; "
-        "in this preset D sees the image itself beside the backbone's features, in all arms, so that the encoder "
-        "matters less; and these trainings are far from their end. The paper's claim is about none of these. Curves, "
-        "intervals and images are in [notebook 2](notebooks/02_backbone_ablations.ipynb). To make these tables again "
-        f"({about['hardware']}, {about['threads']} thread, on a machine with other work; about an hour and a half):"
-    )
-    command = f"--preset {study['preset']} --steps {study['steps']} --points {study['points']} --seeds {seeds}"
-    parts.append(
-        f"```sh\npython -m dpsims.ablation {command} --arms {arms} --out runs/ablation\n"
-        "cp runs/ablation/results.* data/results/ablation/ && python -m dpsims.readme\n```"
-    )
     return "\n\n".join(parts)
 
 

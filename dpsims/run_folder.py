@@ -39,14 +39,15 @@ class RunFolder:
         out: the folder.
         config: of the run; a folder of another configuration is refused, wherever the data lie.
         resume: whether a run may be there already.
+        main: False in all but one of several processes: these read what it wrote, and write nothing.
 
     Raises:
         InputError: `out` cannot be written, is a model, holds a run though `resume` is False, or one of another
             configuration.
     """
 
-    def __init__(self, out: Path, config: Config, resume: bool) -> None:
-        self.out, self.config = out, config
+    def __init__(self, out: Path, config: Config, resume: bool, main: bool = True) -> None:
+        self.out, self.config, self.main = out, config, main
         checkpoint.commit()  # now: the code that runs is that of the start, whatever is committed meanwhile
         with files.writing(out):
             self._open(resume)
@@ -58,7 +59,7 @@ class RunFolder:
                 f"{out}: is a checkpoint or an exported model, no run; give the run's folder or a new --out"
             )
         if saved.is_file():
-            if not resume:
+            if not resume and self.main:
                 raise InputError(f"{out}: holds a training already; pass --resume to go on, or choose another --out")
             differences = _differences(configuration.load(saved), self.config)
             if differences:
@@ -71,6 +72,8 @@ class RunFolder:
 
     def log(self, step: int, row: dict[str, float]) -> None:
         """Appends a row to metrics.csv; terms that were not measured at this step stay empty."""
+        if not self.main:
+            return
         path = self.out / "metrics.csv"
         new = not path.exists()
         with path.open("a", newline="") as file:
@@ -81,6 +84,8 @@ class RunFolder:
 
     def save(self, trainer: "Trainer", step: int, seconds: float, cpu_seconds: float, keep: int = KEEP) -> None:
         """Writes checkpoint `step`, then removes all but the newest `keep`."""
+        if not self.main:
+            return
 
         def write(folder: Path) -> None:
             facts = checkpoint.provenance(
@@ -107,11 +112,12 @@ class RunFolder:
         Raises:
             InputError: the checkpoint is damaged or of other data, or the log is not one.
         """
-        for left in (self.out / "checkpoints").glob(".step_*"):  # a process was killed while it saved
+        for left in (self.out / "checkpoints").glob(".step_*") if self.main else ():  # a process was killed as it saved
             files.heal_folder(left.with_name(left.stem[1:]))
         found = checkpoint.checkpoints(self.out)
         step, seconds, cpu_seconds = self._load(trainer, found[-1]) if found else (0, 0.0, 0.0)
-        self._cut_log(step)
+        if self.main:
+            self._cut_log(step)
         return step, seconds, cpu_seconds
 
     def _load(self, trainer: "Trainer", folder: Path) -> tuple[int, float, float]:
@@ -158,6 +164,8 @@ class RunFolder:
         """Writes samples/step_NNNNNNN.png: fixed label maps, their real images, three fixed noises, row by row."""
         from dpsims.synthesis import sample_sheet
 
+        if not self.main:
+            return
         sheet = sample_sheet(checkpoint.fold_spectral_norm(generator), data, maps=8, noises=3)
         with files.replacing(self.out / "samples" / f"step_{step:07d}.png") as temporary:
             Image.fromarray(sheet).save(temporary, format="PNG")

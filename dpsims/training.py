@@ -11,9 +11,10 @@ B batch, H and W height and width, K classes, N noise tokens, d their width.
 """
 
 import copy
-import math
 import time
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,15 @@ from dpsims.config import Config
 from dpsims.data.guard import stop_signals
 from dpsims.data.loader import Batch, ReadAhead, TrainingBatches, in_order, prepared_data
 from dpsims.data.prepared import PreparedData
-from dpsims.errors import InputError
 from dpsims.models.patch_head import LEVELS, PatchHead
 from dpsims.optimisation import gradient_norm, keep_freed_memory, learning_rate_factor, update_ema
+from dpsims.precision import exact
+from dpsims.processes import Processes
 from dpsims.run_folder import KEEP, RunFolder
 from dpsims.synthesis import build_discriminator, build_generator
+from dpsims.watch import DeadRun, is_dead, stop_if_hopeless
 
-DEAD_FAKES, DEAD_GRADIENT = 0.99, 0.02  # D finds this share of the fakes while G's gradient norm is below that
-
-
-class DeadRun(InputError):
-    """The discriminator finds every fake and the generator's gradient has vanished: more steps cannot help."""
+__all__ = ["DeadRun", "FitResult", "Trainer", "fit"]
 
 
 @dataclass(frozen=True)
@@ -56,24 +55,25 @@ class Trainer:
     Args:
         config: what to train.
         data: prepared data; its label space must have the configuration's classes.
+        dtype: of weights and images; float64, without autocast, is for checks.
     """
 
-    def __init__(self, config: Config, data: PreparedData) -> None:
+    def __init__(self, config: Config, data: PreparedData, dtype: torch.dtype = torch.float32) -> None:
         keep_freed_memory()
         AcceleratorState._reset_state()  # else a second training in one notebook kernel could not change its precision
         self.accelerator = Accelerator(mixed_precision="bf16" if config.train.bf16 else "no")
-        if self.accelerator.num_processes > 1:
-            raise InputError("training is on one process so far; start it without `accelerate launch`")
-        self.config, self.device = config, self.accelerator.device
+        self.processes = Processes(self.accelerator)
+        self.processes.share(config.train.batch_size, config.train.noises_per_map)
+        self.config, self.device, self.dtype = config, self.accelerator.device, dtype
         self.data, self.t = data, config.train
         split, pixels = data.pairs("train"), data.index["splits"]["train"]["class_pixels"]
         self.size = (config.data.height, config.data.width)
         self.batches = TrainingBatches(
             split, pixels, self.t.batch_size, self.t.seed, config.data.rare_class_sampling, config.data.flip, self.size
         )
-        self.read = ReadAhead(self.batches)
+        self.read = ReadAhead(partial(self.batches, rank=self.processes.rank, world=self.processes.number))
         torch.manual_seed(self.t.seed)  # initial weights
-        self.generator = self._place(build_generator(config, folded=False))
+        self.generator = self._place(self.processes.synchronised(build_generator(config, folded=False)))
         self.discriminator = self._place(build_discriminator(config))
         self.patch_head = None
         if config.loss.lambda_contrastive:
@@ -94,7 +94,7 @@ class Trainer:
         self.dead = torch.zeros((), dtype=torch.long, device=self.device)  # steps in a row without life
 
     def _place(self, module: nn.Module) -> Any:
-        return module.to(self.device, memory_format=torch.channels_last)
+        return module.to(self.device, self.dtype, memory_format=torch.channels_last)
 
     @torch.no_grad()
     def fit_conditioning(self, progress: bool = True) -> None:
@@ -103,12 +103,12 @@ class Trainer:
 
         def features() -> Any:
             images = in_order(self.batches.split, count, self.size)
-            for batch in tqdm(
-                images, "conditioning statistics", total=-(-count // 32), disable=not progress, leave=False
-            ):
-                yield self.discriminator.features(batch.to(self.device))
+            mine = islice(images, self.processes.rank, None, self.processes.number)
+            total = -(-count // 32) // self.processes.number
+            for batch in tqdm(mine, "conditioning statistics", total=total, disable=not progress, leave=False):
+                yield self.discriminator.features(batch.to(self.device, self.dtype))
 
-        self.discriminator.conditioning.fit(features)
+        self.discriminator.conditioning.fit(features, self.processes.sum)
 
     def step(self, step: int, measure: bool = False) -> dict[str, Any]:
         """One D step and one G step; returns every term as a detached tensor or number.
@@ -121,12 +121,12 @@ class Trainer:
         self.g_optimiser.param_groups[0]["lr"] = factor * self.t.lr_generator
         self.d_optimiser.param_groups[0]["lr"] = factor * self.t.lr_discriminator
         batch = self.read(step)
-        real, labels = batch.images.to(self.device), batch.labels.to(self.device)
+        real, labels = batch.images.to(self.device, self.dtype), batch.labels.to(self.device)
         # a batch of fakes shows fewer maps, each under several noises: the diversity constraint compares them
         shown = labels[:: self.t.noises_per_map]
         maps = shown.repeat_interleave(self.t.noises_per_map, dim=0)
         shape = (self.generator.noise_tokens, self.generator.noise_dim)
-        noise = draws.normal(self.t.seed, step, batch.samples, draws.NOISE, shape).to(self.device)
+        noise = draws.normal(self.t.seed, step, batch.samples, draws.NOISE, shape).to(real)
         with self.accelerator.autocast():
             fake, features = self.generator(shown, noise)
             # a frozen encoder sees the fakes once: D learns from these features, G through them
@@ -134,8 +134,7 @@ class Trainer:
         log = {"lr_generator": self.g_optimiser.param_groups[0]["lr"]}
         log |= self._discriminator_step(step, batch, real, labels, fake.detach(), maps, raw)
         log |= self._generator_step(step, batch, real, fake, features, maps, noise, measure, raw)
-        dead = (log["fakes_found"] >= DEAD_FAKES) & (log["grad_generator"] < DEAD_GRADIENT)
-        self.dead = torch.where(dead, self.dead + 1, 0)
+        self.dead = torch.where(is_dead(log), self.dead + 1, 0)
         update_ema(self.ema, self.generator, min(self.t.ema_decay, (1 + step) / (10 + step)))
         return log
 
@@ -155,9 +154,10 @@ class Trainer:
                 levels = [torch.cat([r, f.detach()]) for r, f in pairs]
             conditioned = self.discriminator.conditioning(levels, draw)
             logits = self.discriminator.decode(conditioned, real.shape[-2:])
-        logits_real, logits_fake = logits.float().chunk(2)
+        logits_real, logits_fake = exact(logits).chunk(2)
+        count = self._count(labels)
         gamma = self.config.loss.focal_gamma
-        loss_real = losses.focal_gan_loss(logits_real, labels, self._alpha(labels), gamma)
+        loss_real = losses.focal_gan_loss(logits_real, labels, self._alpha(labels), gamma, count)
         loss_fake = losses.focal_gan_loss(logits_fake, None, None, gamma)
         total = loss_real + loss_fake
         if self.config.loss.lambda_labelmix:
@@ -165,12 +165,15 @@ class Trainer:
             total = total + self.config.loss.lambda_labelmix * mix
         self.d_optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(total)
+        self.processes.average_gradients(self.d_parameters)
         norm = self.accelerator.clip_grad_norm_(self.d_parameters, self.t.clip_norm)
         self.d_optimiser.step()
         with torch.no_grad():
-            gap = losses.class_cross_entropy(logits_fake, maps) - losses.class_cross_entropy(logits_real, labels)
+            behind = losses.class_cross_entropy(logits_fake, maps, self._count(maps))
+            gap = behind - losses.class_cross_entropy(logits_real, labels, count)
+            found = (logits_fake.argmax(1) == self.discriminator.num_classes).to(gap).mean()
+            gap, found = self.processes.mean(torch.stack([gap, found])).unbind()
             self.discriminator.conditioning.update_noise(gap)
-            found = (logits_fake.argmax(1) == self.discriminator.num_classes).float().mean()
         return {
             "loss_d_real": loss_real.detach(),
             "loss_d_fake": loss_fake.detach(),
@@ -182,9 +185,15 @@ class Trainer:
 
     def _alpha(self, labels: Tensor) -> Tensor:
         """alpha, (K+1,)."""
-        return (
-            losses.batch_class_weights(labels, self.config.data.num_classes) if self.weights is None else self.weights
-        )
+        if self.weights is not None:
+            return self.weights
+        counts = losses.class_counts(labels, self.config.data.num_classes)
+        return losses.batch_class_weights(self.processes.sum(counts))
+
+    def _count(self, labels: Tensor) -> Tensor | None:
+        """Non-void pixels of all processes' label maps, as a mean over them: so the mean over processes of a loss is
+        that of the whole batch."""
+        return None if self.processes.number == 1 else self.processes.mean((labels > 0).sum().to(self.dtype))
 
     def _labelmix(
         self, step: int, real: Tensor, labels: Tensor, fake: Tensor, logits_real: Tensor, logits_fake: Tensor
@@ -206,11 +215,12 @@ class Trainer:
         with self.accelerator.autocast():
             raw = self.discriminator.features(fake) if raw is None else raw
             conditioned = self.discriminator.conditioning(raw, self._noise(step, batch, draws.FEATURES_G))
-            logits = self.discriminator.decode(conditioned, fake.shape[-2:]).float()
+            logits = exact(self.discriminator.decode(conditioned, fake.shape[-2:]))
         self.discriminator.train()
         for parameter in self.d_parameters:
             parameter.requires_grad_(True)
-        terms = {"pixel": losses.focal_gan_loss(logits, maps, self._alpha(maps), self.config.loss.focal_gamma)}
+        gamma = self.config.loss.focal_gamma
+        terms = {"pixel": losses.focal_gan_loss(logits, maps, self._alpha(maps), gamma, self._count(maps))}
         if self.config.loss.lambda_contrastive:
             terms["contrastive"] = self.config.loss.lambda_contrastive * self._contrastive(step, batch, real, fake)
         if self.config.loss.lambda_diversity:
@@ -224,6 +234,7 @@ class Trainer:
                 log[f"saturated_{stride}"] = level.saturation(feature.detach().float())
         self.g_optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(sum(terms.values()))
+        self.processes.average_gradients(self.g_optimiser.param_groups[0]["params"])
         log["grad_generator"] = self.accelerator.clip_grad_norm_(self.g_parameters, self.t.clip_norm).detach()
         self.g_optimiser.step()
         return log
@@ -246,7 +257,7 @@ class Trainer:
         """The diversity constraint between all pairs of noises of each map."""
         loss, late = self.config.loss, step >= self.t.decay_from * self.t.steps
         on_image = loss.diversity_on == "image"
-        x = fake * 0.5 if on_image else losses.rms_normalise(features)  # images in units of [0, 1]
+        x = fake * 0.5 if on_image else losses.rms_normalise(features, self.processes.mean)  # images in units of [0, 1]
         x, z = (v.unflatten(0, (-1, self.t.noises_per_map)) for v in (x, noise))  # (maps, noises, ...)
         i, j = torch.triu_indices(x.shape[1], x.shape[1], offset=1)
         pairs = (v[:, k].flatten(0, 1) for v in (x, z) for k in (i, j))
@@ -297,8 +308,10 @@ def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = 
     """
     data = prepared_data(config)
     trainer = Trainer(config, data)  # first: what is wrong with the configuration shows before a folder is made
-    run = RunFolder(Path(out), config, resume)
-    done, seconds, cpu_seconds = run.restore(trainer)
+    processes, progress = trainer.processes, progress and trainer.processes.main
+    with trainer.accelerator.main_process_first():
+        run = RunFolder(Path(out), config, resume, processes.main)
+        done, seconds, cpu_seconds = run.restore(trainer)
     if done == 0:
         trainer.fit_conditioning(progress)
     t, begin = config.train, time.monotonic() - seconds
@@ -309,38 +322,23 @@ def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = 
             log = trainer.step(step, measure=step % t.grad_norm_every == 0)
             cpu_seconds += time.process_time() - before
             done = step + 1
-            stop = asked_to_stop.is_set()
+            stop = processes.any(asked_to_stop.is_set())
             save = done % t.checkpoint_every == 0 or done == t.steps or stop
             if step % t.log_every == 0 or save:
-                row = {key: float(value) for key, value in log.items()} | {"cpu_seconds": cpu_seconds}
+                row = processes.average(log) | {"cpu_seconds": cpu_seconds}
                 if step % t.log_every == 0:
                     run.log(step, row)
                 bar.set_postfix_str(f"D finds {row['fakes_found']:.0%} of fakes, gradient {row['grad_generator']:.2g}")
-                _stop_if_hopeless(trainer, run, step, row)  # before weights that are no numbers push out good ones
+                stop_if_hopeless(
+                    run.out, step, row, int(trainer.dead), t.dead_after
+                )  # before weights that are no numbers push out good ones
             bar.update()
             if done % t.sample_every == 0 or done == t.steps:  # before the checkpoint: a kill in between draws it again
                 run.sample(trainer.ema, data, done)
             if save:
                 run.save(trainer, done, time.monotonic() - begin, cpu_seconds, keep)
-            if stop:
+            if stop and processes.main:
                 print(f"Saved at step {done} of {t.steps}. To go on: dpsims train --resume with the same settings.")
+            if stop:
                 break
     return FitResult(run.out, done, done == t.steps)
-
-
-def _stop_if_hopeless(trainer: Trainer, run: RunFolder, step: int, row: dict[str, float]) -> None:
-    """Raises DeadRun for a dead generator, InputError for a loss that is no number."""
-    broken = [key for key, value in row.items() if not math.isfinite(value)]
-    if broken:
-        found = checkpoint.checkpoints(run.out)
-        whole = f"; {found[-1]} is from before" if found else ""
-        raise InputError(
-            f"{run.out}: at step {step} {broken[0]} is {row[broken[0]]}; train anew with lower train.lr_generator and "
-            f"train.lr_discriminator{whole}"
-        )
-    if int(trainer.dead) >= trainer.t.dead_after:
-        raise DeadRun(
-            f"step {step}: the discriminator finds {row['fakes_found']:.0%} of the fakes and the generator's gradient "
-            f"norm has been below {DEAD_GRADIENT} for {int(trainer.dead)} steps: the generator is dead. Change "
-            f"train.seed, lower train.lr_discriminator, or raise train.warmup_steps"
-        )

@@ -114,7 +114,7 @@ def test_a_prepared_data_set_is_drawn_at_once(scenes_alone, tmp_path):
     ("settings", "message"),
     [
         ({"encoding_name": "raw"}, "encoding: 'raw', but .*out is prepared, and so holds ids; leave --encoding out"),
-        ({"data": "others"}, "holds classes of ade20k, and the model draws those of scenes"),
+        ({"data": "others"}, "class 1 of ade20k is .wall., in the model .sky.; give label maps of the data"),
         ({"data": "small"}, r"label maps of 32 x 32 pixels .* the model takes 64 x 64; pass --resize"),
     ],
 )

@@ -17,7 +17,7 @@ from PIL import Image
 matplotlib.use("Agg")
 
 from dpsims import config as configuration
-from dpsims import gallery, model_card, readme
+from dpsims import gallery, model_card, readme, readme_claim
 from dpsims.data import scenes
 from dpsims.data.loader import to_uint8
 from dpsims.errors import InputError
@@ -40,6 +40,7 @@ def copy(tmp_path, monkeypatch):
     shutil.copy(ROOT / "README.md", tmp_path)
     monkeypatch.setattr(readme, "CHECKPOINTS", tmp_path / "checkpoints")
     monkeypatch.setattr(readme, "DATA", tmp_path)
+    monkeypatch.setattr(readme_claim, "DATA", tmp_path)
     return tmp_path
 
 
@@ -109,6 +110,7 @@ def test_a_readme_without_marks_and_a_checkpoint_without_weights_are_bad_input(c
 def test_nothing_shipped_makes_no_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(readme, "CHECKPOINTS", tmp_path)
     monkeypatch.setattr(readme, "DATA", tmp_path)
+    monkeypatch.setattr(readme_claim, "DATA", tmp_path)
     assert readme.results() == readme.hero() == readme.gallery() == readme.faults() == ""
 
 

@@ -189,8 +189,9 @@ def test_one_bad_map_and_nothing_is_written(labels, tmp_path):
     with pytest.raises(InputError, match="b.png: image mode 'RGB'"):
         generate_files(SHIPPED, maps, tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match="holds no PNG"):
-        generate_files(SHIPPED, tmp_path / "maps/..", tmp_path / "out", progress=False)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="none: holds no PNG"):
+        generate_files(SHIPPED, tmp_path / "none", tmp_path / "out", progress=False)
     for n in (0, 10**6 + 1):
         with pytest.raises(InputError, match="n: .* must lie between 1 and 1000000"):
             generate_files(SHIPPED, maps, tmp_path / "out", n=n, progress=False)

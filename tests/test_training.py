@@ -220,8 +220,8 @@ def test_as_many_checkpoints_as_asked_for_are_kept(data, tmp_path):
 
 
 def test_a_dead_generator_stops_the_run(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("dpsims.training.DEAD_FAKES", 0.0)
-    monkeypatch.setattr("dpsims.training.DEAD_GRADIENT", 1e9)
+    monkeypatch.setattr("dpsims.watch.DEAD_FAKES", 0.0)
+    monkeypatch.setattr("dpsims.watch.DEAD_GRADIENT", 1e9)
     with pytest.raises(DeadRun, match="generator is dead. Change train.seed"):
         fit(tiny(data, "train.dead_after=3"), tmp_path / "run", progress=False)
     assert len(read_metrics(tmp_path / "run")["step"]) == 3
@@ -349,12 +349,6 @@ def test_more_processes_see_the_same_batch(data):
     assert torch.equal(whole.images, torch.cat([p.images for p in parts]))
     assert torch.equal(whole.labels, torch.cat([p.labels for p in parts]))
     assert not torch.equal(whole.images, batches(8).images)
-
-
-def test_more_processes_are_refused(data, monkeypatch):
-    monkeypatch.setattr("dpsims.training.Accelerator.num_processes", 2)
-    with pytest.raises(InputError, match="training is on one process so far"):
-        Trainer(tiny(data), load_prepared(data))
 
 
 def test_images_and_labels_flip_together(data):

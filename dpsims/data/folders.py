@@ -210,7 +210,7 @@ def _paired(dataset: str, coding: Encoding | Palette, places: dict[str, _Place],
                     f"images in {place.images}, such as {other} and {one}; rename them to agree up to the suffix"
                 )
             splits[split] = tuple(Pair(name, images[name], labels[name]) for name in both)
-            reason = "has no partner of this name in {}; add it, or pass --skip-bad to go on without this file"
+            reason = "has no partner of this name in {}; add it"
             alone += [Problem(images[n], reason.format(place.labels)) for n in sorted(images.keys() - labels.keys())]
             alone += [Problem(labels[n], reason.format(place.images)) for n in sorted(labels.keys() - images.keys())]
         else:

@@ -239,7 +239,11 @@ def made_before(out: Path, header: dict[str, Any], counts: dict[str, int]) -> bo
         return False
     asked = {**header, **{f"images of {name}": count for name, count in counts.items()}}
     there = {**index, **{f"images of {name}": split["count"] for name, split in index["splits"].items()}}
-    other = [f"{key} {there.get(key)}, not {value}" for key, value in asked.items() if there.get(key) != value]
+    other = [
+        "other files" if key == "files" else f"{key} {there.get(key)}, not {value}"  # of these the index has a hash
+        for key, value in asked.items()
+        if there.get(key) != value
+    ]
     if other:
         raise InputError(f"{out}: made with {'; '.join(other)}; {again(out)}")
     PreparedData(out, index).check()

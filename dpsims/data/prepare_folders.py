@@ -143,6 +143,7 @@ def ensure_folders(
     limit: int | None = None,
     *,
     out: str | Path | None = None,
+    skip_bad: bool = False,
     progress: bool = True,
 ) -> Path:
     """The prepared data set of these arguments, made when missing; in the cache, or in `out`. See `prepare_folders`,
@@ -151,7 +152,12 @@ def ensure_folders(
     place = hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:8]
     name = f"{dataset}-{place}-{height}x{width}{f'-limit{limit}' if limit else ''}"
     out = out or paths.CACHE / name
-    return prepare_folders(dataset, root, out, size=(height, width), limit=limit, progress=progress)[0]
+    if not str(root):
+        raise InputError(f"root: empty; give the folder of {dataset}, or data_path, a prepared one")
+    path, _ = prepare_folders(
+        dataset, root, out, size=(height, width), limit=limit, skip_bad=skip_bad, progress=progress
+    )
+    return path
 
 
 def size_of(dataset: str, side: int) -> tuple[int, int]:
@@ -189,7 +195,7 @@ def _prepare(
     report, done = _read(folders, (header["height"], header["width"]), work, jobs, progress)
     if report.bad and not skip_bad:
         more = f" ({len(report.bad) - 1} further files; --check-only lists them)" if len(report.bad) > 1 else ""
-        raise InputError(f"{report.bad[0]}{more}; --skip-bad goes on without")
+        raise InputError(f"{report.bad[0]}{more}; to go on without: --skip-bad, in notebooks and Python skip_bad")
     empty = [split for split in folders.splits if not report.pairs[split]]
     if empty:
         raise InputError(f"split {empty[0]}: none of its pairs can be used, the first because {report.bad[0]}")

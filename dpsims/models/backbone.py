@@ -19,6 +19,7 @@ from dpsims.errors import InputError
 from dpsims.models.backbone_weights import load_backbone
 from dpsims.models.timm_pyramid import fit, run
 from dpsims.paths import BACKBONES
+from dpsims.precision import exact
 
 STRIDES = (4, 8, 16, 32)  # the levels that the discriminator uses, unless told otherwise
 
@@ -122,4 +123,5 @@ def to_grid(feature: Tensor, covered: tuple[int, int], size: tuple[int, int], st
         for n, side in zip(grid, covered, strict=True)
     )
     places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).expand(len(feature), -1, -1, -1)
-    return F.grid_sample(feature.float(), places, padding_mode="border", align_corners=False)
+    feature = exact(feature)
+    return F.grid_sample(feature, places.to(feature.dtype), padding_mode="border", align_corners=False)

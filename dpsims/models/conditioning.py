@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpsims.precision import exact
+
 SCALE_FLOOR = 0.05  # of the median scale: a dead channel must not divide by nothing
 SATURATED = 0.98  # a sigmoid beyond this (or below 1 - this) passes next to no gradient
 
@@ -167,7 +169,7 @@ class FeatureConditioning(nn.Module):
         """
         conditioned = []
         for level, feature in zip(self.levels, features, strict=True):
-            x = level.normalise(feature.float())
+            x = level.normalise(exact(feature))
             add = draw_noise is not None and self.noise != "off"
             if self.noise_last:
                 x = level.decorrelate(x)
@@ -191,18 +193,25 @@ class FeatureConditioning(nn.Module):
             self.sigma.lerp_(target, 1 - self.noise_beta)
 
     @torch.no_grad()
-    def fit(self, feature_batches: Callable[[], Iterable[list[Tensor]]]) -> None:
+    def fit(
+        self, feature_batches: Callable[[], Iterable[list[Tensor]]], add_up: Callable[[Tensor], Tensor] = lambda x: x
+    ) -> None:
         """Computes the constant statistics in float64, in two passes over features of real images.
 
         Args:
             feature_batches: starts a pass; each batch holds L feature maps (B, C_l, H_l, W_l).
+            add_up: the sum over processes, each of which has its share of the batches.
         """
-        self._pass(feature_batches(), lambda level, x: x.sigmoid() if _squashed_first(level) else x, whitening=False)
-        self._pass(feature_batches(), lambda level, x: level.normalise(x), whitening=True)
+        squash = lambda level, x: x.sigmoid() if _squashed_first(level) else x  # noqa: E731
+        self._pass(feature_batches(), squash, False, add_up)
+        self._pass(feature_batches(), lambda level, x: level.normalise(x), True, add_up)
 
-    def _pass(self, batches: Iterable[list[Tensor]], transform: Callable, whitening: bool) -> None:
+    def _pass(self, batches: Iterable[list[Tensor]], transform: Callable, whitening: bool, add_up: Callable) -> None:
         """One streaming pass: sums of ``transform(features)``, then the levels' constants."""
-        sums: list[list[Tensor | float]] = [[0.0, 0.0, 0] for _ in self.levels]
+        sums: list[list[Tensor]] = []
+        for level in self.levels:
+            second = level.mixing if whitening and level.decorrelation == "zca" else level.mean
+            sums.append([torch.zeros_like(x, dtype=torch.float64) for x in (level.mean, second, level.mean[0])])
         for batch in batches:
             for level, feature, entry in zip(self.levels, batch, sums, strict=True):
                 x = transform(level, feature.float()).double().transpose(0, 1).flatten(1)  # (C, B*H*W)
@@ -212,7 +221,8 @@ class FeatureConditioning(nn.Module):
                     second = grouped @ grouped.transpose(1, 2) if grouped is not None else second
                 entry[0], entry[1], entry[2] = entry[0] + x.sum(1), entry[1] + second, entry[2] + x.shape[1]
         for level, (total, second, count) in zip(self.levels, sums, strict=True):
-            (level.fit_whitening if whitening else level.fit_scale)(total, second, count)
+            total, second, count = (add_up(x) for x in (total, second, count))
+            (level.fit_whitening if whitening else level.fit_scale)(total, second, float(count))
 
 
 def _squashed_first(level: nn.Module) -> bool:

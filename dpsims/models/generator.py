@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from dpsims.models.attention import NoiseCrossAttention, NoiseMapping, SelfAttention
+from dpsims.precision import exact
 
 
 class ReplicateConv2d(nn.Conv2d):
@@ -111,7 +112,7 @@ class Modulation(nn.Module):
         """x (B, C, H, W), labels (B, C_label, H, W), or (M, ...) each for B / M neighbours -> (B, C, H, W)."""
         gamma, beta = each_for_some(self.to_gamma_beta(labels), len(x)).chunk(2, dim=1)
         # group norm's backward is slower in bfloat16 than in float32 on a CPU
-        return self.norm(x.float()).to(gamma.dtype) * (1 + gamma) + beta
+        return self.norm(exact(x)).to(gamma.dtype) * (1 + gamma) + beta
 
 
 class GeneratorBlock(nn.Module):
@@ -214,7 +215,7 @@ class Generator(nn.Module):
 
     def onehot(self, labels: Tensor) -> Tensor:
         """Label ids (B, H, W), 0 to K -> (B, K+1, H, W) float, void first."""
-        return F.one_hot(labels.long(), self.num_classes + 1).movedim(-1, 1).float()
+        return F.one_hot(labels.long(), self.num_classes + 1).movedim(-1, 1).to(self.to_rgb.weight.dtype)
 
     def sample_noise(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
         """z ~ N(0, 1), (B, N, d), on the CPU, so that a seed means the same on every device."""
@@ -271,4 +272,4 @@ class Generator(nn.Module):
         else:
             shares = F.one_hot(regions.long(), noise.shape[1]).movedim(-1, 1).to(noise.dtype)
         features = self.features(self.onehot(labels), noise, shares)
-        return torch.tanh(self.to_rgb(F.leaky_relu(features, 0.2)).float()), features
+        return torch.tanh(exact(self.to_rgb(F.leaky_relu(features, 0.2)))), features

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from dpsims.models.generator import conv, each_for_some, in_regions
+from dpsims.precision import exact
 
 
 class Spade(nn.Module):
@@ -108,7 +109,7 @@ class OasisGenerator(nn.Module):
         x = self.stem(F.interpolate(condition, (size[0] >> steps, size[1] >> steps)))
         for level, block in enumerate(self.blocks):
             x = block(F.interpolate(x, scale_factor=2.0) if level else x, condition)
-        return torch.tanh(self.to_rgb(F.leaky_relu(x, 0.2)).float()), x
+        return torch.tanh(exact(self.to_rgb(F.leaky_relu(x, 0.2)))), x
 
 
 class DownBlock(nn.Module):
@@ -163,7 +164,7 @@ class Unconditioned(nn.Module):
     def update_noise(self, gap: Tensor) -> None:
         """Nothing."""
 
-    def fit(self, feature_batches: object) -> None:
+    def fit(self, feature_batches: object, add_up: object = None) -> None:
         """Nothing."""
 
 

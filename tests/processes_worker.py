@@ -1,0 +1,37 @@
+"""Started by `test_processes`, as one of several processes or alone: a few steps, and what became of the weights."""
+
+import sys
+
+import torch
+from safetensors.torch import save_file
+
+from dpsims.config import override, preset
+from dpsims.data.prepared import load_prepared
+from dpsims.training import Trainer
+
+data, out, steps, kind, *settings = sys.argv[1:]
+config = override(preset("tiny"), [f"data.path={data}", "train.bf16=false", *settings])
+trainer = Trainer(config, load_prepared(data), torch.float64 if kind == "float64" else torch.float32)
+trainer.fit_conditioning(progress=False)
+trainer.g_optimiser.register_step_pre_hook(lambda *_: keep("G", trainer.generator))
+trainer.d_optimiser.register_step_pre_hook(lambda *_: keep("D", trainer.discriminator))
+gradients = {}
+
+
+def keep(name, network):
+    if gradients.keys() & {key for key in gradients if key.startswith(f"gradient of {name}")}:
+        return  # of the first step alone
+    for key, p in network.named_parameters():
+        if p.grad is not None:
+            gradients[f"gradient of {name} {key}"] = p.grad.clone()
+
+
+for step in range(int(steps)):
+    log = trainer.step(step)
+state = {
+    f"{name} {key}": value
+    for name, network in (("G", trainer.generator), ("D", trainer.discriminator), ("E", trainer.ema))
+    for key, value in network.state_dict().items()
+}
+state |= {f"log {key}": torch.tensor(v, dtype=torch.float64) for key, v in trainer.processes.average(log).items()}
+save_file({k: v.contiguous() for k, v in (state | gradients).items()}, f"{out}.{trainer.processes.rank}.safetensors")
