@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 
 from dpsims import config as configuration
+from dpsims.backbone_costs import table as backbone_table
 from dpsims.errors import InputError
 from dpsims.evaluation import report
 from dpsims.files import read_json, sha256, write_text
@@ -237,6 +238,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "claim": claim,
     "gallery": gallery,
     "faults": faults,
+    "backbones": backbone_table,
 }
 
 

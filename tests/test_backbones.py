@@ -7,7 +7,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from dpsims import backbone_costs
 from dpsims.errors import InputError
+from dpsims.files import read_json
 from dpsims.models import Discriminator
 from dpsims.models.backbone import Backbone, to_grid
 from dpsims.models.timm_pyramid import choose_levels
@@ -145,3 +147,12 @@ def test_features_are_interpolated_to_the_grid_of_the_image():
 def test_a_wrong_name_suggests_the_nearest(name):
     with pytest.raises(InputError, match=f"unknown backbone '{name}'; did you mean .+, .+, .+"):
         Backbone(name, pretrained=False)
+
+
+def test_the_counts_in_the_readme_are_those_of_the_tested_models():
+    assert backbone_costs.TESTED == tuple(FAMILIES)
+    stored = read_json(backbone_costs.FILE, "")
+    assert list(stored) == [*backbone_costs.TESTED, *backbone_costs.PAPER]
+    for name in ("resnet18", "vit_small_patch14_dinov2", "levit_128s", "convnext_large"):
+        assert backbone_costs.cost(name) == stored[name]
+    assert stored["convnext_large"]["gmacs"] == 44.88 and "44.88" in backbone_costs.table()
