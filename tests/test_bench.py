@@ -1,6 +1,8 @@
 """The benchmark measures what it says."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -10,8 +12,10 @@ from dpsims.readme import bench_table
 
 
 def test_bench_measures_what_it_says(tmp_path):
-    result = bench(tmp_path / "bench.json", repeats=1, progress=False)
-    assert json.loads((tmp_path / "bench.json").read_text()) == result
+    out = tmp_path / "bench.json"  # by a process of its own: the peak of its memory is not that of the tests before
+    code = f"from dpsims.bench import bench; bench({str(out)!r}, repeats=1, progress=False)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
+    result = json.loads(out.read_text())
     figures = result["figures"]
     assert figures["training_step_ms"]["median"] > figures["image_64_ms"]["median"] > 0
     assert figures["draw_16_scenes_128_ms"]["median"] > figures["draw_16_scenes_64_ms"]["median"]
