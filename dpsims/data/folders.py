@@ -67,7 +67,7 @@ class Problem(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        name = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(self.file))
+        name = "".join(ascii(letter)[1:-1] if _is_no_text(letter) else letter for letter in str(self.file))
         return f"{name}: {self.reason}"
 
 
@@ -249,9 +249,14 @@ def _by_name(folder: Path, end: str, kind: str) -> tuple[dict[str, Path], list[P
     return found, bad, others
 
 
+def _is_no_text(letter: str) -> bool:
+    """Ends of lines and other controls, and bytes that are no UTF-8."""
+    return unicodedata.category(letter) in ("Cc", "Cs")
+
+
 def _unusable(path: Path, name: str, found: dict[str, Path]) -> str:
     """Why a file cannot be taken for what its name says; empty where it can."""
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):  # lines, and bytes that are no UTF-8
+    if any(map(_is_no_text, name)):
         return "has a name that is no line of UTF-8 text; rename it, with its partner"
     if name in found:
         return f"has the name of {found[name].name}; pairs are found by name, so remove one of them"
