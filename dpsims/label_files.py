@@ -7,6 +7,7 @@ H and W height and width.
 import io
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,7 +103,7 @@ def load_image(path: Path, smaller: str, anew: str) -> tuple[Image.Image, bytes]
     except UnidentifiedImageError:
         reason = "it is empty" if path.stat().st_size == 0 else "it begins as no known format does"
         raise InputError(f"{path}: not a readable image ({reason}); {anew}") from None
-    except (OSError, SyntaxError, ValueError) as reason:
+    except (OSError, SyntaxError, ValueError, zlib.error) as reason:
         raise InputError(f"{path}: not a readable image ({reason}); {anew}") from None
 
 
@@ -111,13 +112,18 @@ def check_png(content: bytes) -> None:
     reads most of these as other pixels, without a word."""
     if not content.startswith(b"\x89PNG\r\n\x1a\n"):
         return
+    for _, start, end in _chunks(content):
+        if zlib.crc32(memoryview(content)[start - 4 : end]) != int.from_bytes(content[end : end + 4]):
+            raise ValueError(f"bytes {start - 8} to {min(end + 4, len(content))} are damaged")
+
+
+def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of the data of every chunk of a PNG, up to the one that ends it."""
     start, name = 8, b""
     while name != b"IEND" and start < len(content):
         length, name = int.from_bytes(content[start : start + 4]), content[start + 4 : start + 8]
-        end = start + 8 + length
-        if zlib.crc32(memoryview(content)[start + 4 : end]) != int.from_bytes(content[end : end + 4]):
-            raise ValueError(f"bytes {start} to {min(end + 4, len(content))} are damaged")
-        start = end + 4
+        yield name, start + 8, start + 8 + length
+        start += 12 + length
 
 
 def _last_rows_empty(image: Image.Image) -> bool:
@@ -138,12 +144,10 @@ def check_rows(content: bytes) -> None:
         columns, rows = -(-(width - left) // right), -(-(height - top) // down)
         if columns > 0 and rows > 0:
             expected += rows * (1 + -(-columns * bits // 8))
-    start, data, stream = 8, 0, zlib.decompressobj()
-    while start < len(content):
-        length, name = int.from_bytes(content[start : start + 4]), content[start + 4 : start + 8]
-        if name == b"IDAT":
-            data += len(stream.decompress(content[start + 8 : start + 8 + length]))
-        start += 12 + length
+    data, stream = 0, zlib.decompressobj()
+    for name, start, end in _chunks(content):
+        if name == b"IDAT" and data < expected:  # never more than is asked for: a few bytes may stand for gigabytes
+            data += len(stream.decompress(content[start:end], expected - data))
     if data < expected:
         raise ValueError(f"holds {data} of {expected} bytes of pixels")
 

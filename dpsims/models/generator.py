@@ -20,6 +20,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 from dpsims.models.attention import NoiseCrossAttention, NoiseMapping, SelfAttention
 from dpsims.precision import exact
 
+# widths of the image network, coarse to fine, from 8 x 8 to 256 x 256 (Dual-Pyramid GAN, as OASIS)
+CHANNELS_256 = (1024, 1024, 1024, 512, 256, 128, 64)
+
 
 class ReplicateConv2d(nn.Conv2d):
     """A convolution with replicated borders, padded in the precision of its input: autocast would pad in float32."""
@@ -166,7 +169,7 @@ class Generator(nn.Module):
         height: int = 256,
         width: int = 256,
         *,
-        channels: tuple[int, ...] = (1024, 1024, 1024, 512, 256, 128, 64),
+        channels: tuple[int, ...] = CHANNELS_256,
         label_channels: int = 64,
         attention: str = "label_encoder",
         attention_max_size: int = 16,

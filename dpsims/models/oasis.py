@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from dpsims.models.generator import conv, each_for_some, in_regions
+from dpsims.models.generator import CHANNELS_256, conv, each_for_some, in_regions
 from dpsims.precision import exact
 
 
@@ -74,11 +74,10 @@ class OasisGenerator(nn.Module):
 
     def __init__(
         self,
-        num_classes: int = 12,
-        height: int = 256,
-        width: int = 256,
-        *,
-        channels: tuple[int, ...] = (1024, 1024, 1024, 512, 256, 128, 64),
+        num_classes: int,
+        height: int,
+        width: int,
+        channels: tuple[int, ...] = CHANNELS_256,
         noise_dim: int = 64,
         hidden: int = 128,
         spectral_norm: bool = True,
