@@ -52,14 +52,13 @@ class Processes:
         for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
             p.grad.copy_(part.view_as(p))
 
-    def share(self, batch: int, noises_per_map: int) -> int:
-        """Images of a batch for each process; raises InputError where they cannot be shared out."""
+    def check_batch(self, batch: int, noises_per_map: int) -> None:
+        """Raises InputError where the images of a batch cannot be shared out."""
         if batch % (self.number * noises_per_map):
             raise InputError(
                 f"train.batch_size: {batch} images cannot be shared by {self.number} processes in groups of "
                 f"train.noises_per_map={noises_per_map}; give a multiple of {self.number * noises_per_map}"
             )
-        return batch // self.number
 
     def synchronised(self, network: nn.Module) -> nn.Module:
         """Itself, with batch norms over all processes where there are any and several processes."""

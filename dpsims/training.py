@@ -63,7 +63,7 @@ class Trainer:
         AcceleratorState._reset_state()  # else a second training in one notebook kernel could not change its precision
         self.accelerator = Accelerator(mixed_precision="bf16" if config.train.bf16 else "no")
         self.processes = Processes(self.accelerator)
-        self.processes.share(config.train.batch_size, config.train.noises_per_map)
+        self.processes.check_batch(config.train.batch_size, config.train.noises_per_map)
         self.config, self.device, self.dtype = config, self.accelerator.device, dtype
         self.data, self.t = data, config.train
         split, pixels = data.pairs("train"), data.index["splits"]["train"]["class_pixels"]

@@ -97,7 +97,7 @@ def test_models_that_take_one_size_get_resized_images_once_they_have_weights(tmp
 @pytest.mark.parametrize(
     "name",
     ["resnet18", "convnext_atto", "efficientnet_b0", "swin_tiny_patch4_window7_224", "regnety_004", "mambaout_femto",
-     "maxvit_rmlp_pico_rw_256", "vit_tiny_patch16_224"],
+     "maxvit_rmlp_pico_rw_256", "vit_tiny_patch16_224", "efficientvit_b0", "dpn48b"],
 )  # fmt: skip
 def test_a_local_file_of_the_classifier_or_of_its_features(name, tmp_path):
     torch.manual_seed(1)

@@ -55,14 +55,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
 
 
-def _spellings(key: str) -> tuple[str, ...]:
-    """How a feature model's key may be called elsewhere: ``stages_0.x`` is ``stages.0.x`` in the classifier, and
-    ``model.blocks.0.x`` is ``blocks.0.x``."""
+def _spellings(key: str) -> list[str]:
+    """How a feature model's key may be called elsewhere: ``stages_0.x`` is ``stages.0.x`` in the classifier,
+    ``stem_in_conv.x`` is ``stem.in_conv.x``, and ``model.blocks.0.x`` is ``blocks.0.x``."""
     first, dot, rest = key.partition(".")
-    return key, first.replace("_", ".") + dot + rest, _last_split(first) + dot + rest, key.removeprefix("model.")
-
-
-def _last_split(first: str) -> str:
-    """``patch_embed_0`` -> ``patch_embed.0``."""
-    head, line, tail = first.rpartition("_")
-    return f"{head}.{tail}" if line else first
+    split = [f"{first[:i]}.{first[i + 1 :]}{dot}{rest}" for i, letter in enumerate(first) if letter == "_"]
+    return [key, key.removeprefix("model."), *split]
