@@ -13,6 +13,7 @@ Each of the first three also as SPADE and OASIS have it: `{train,val}_img`, `{tr
 import hashlib
 import math
 import os
+import stat
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -261,10 +262,10 @@ def _unusable(path: Path, name: str, found: dict[str, Path]) -> str:
     if name in found:
         return f"has the name of {found[name].name}; pairs are found by name, so remove one of them"
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except OSError as error:  # a link to itself, or to nothing
         return f"cannot be followed ({error.strerror}); remove or mend this link"
-    return "" if path.is_file() else "is no file, but a pipe or a device; remove it"
+    return "" if stat.S_ISREG(mode) else "is no file, but a pipe or a device; remove it"
 
 
 def _files(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:

@@ -52,11 +52,14 @@ def fit(name: str, strides: Sequence[int], size: tuple[int, int], weights: bool,
     reductions = [level["reduction"] for level in probe.feature_info.info]
     levels = choose_levels(reductions, strides)
     chosen, multiple, problem = sorted(set(levels)), math.ceil(max(reductions[i] for i in levels)), None
-    shapes = _shapes(_on_meta(name, out_indices=chosen, **options))
     for more, fixed in _ways(native, size):
         try:
             model = _on_meta(name, out_indices=chosen, **options, **more)
-            if weights and "img_size" in more and _shapes(model) != shapes:
+            if (
+                weights
+                and "img_size" in more
+                and _shapes(model) != _shapes(_on_meta(name, out_indices=chosen, **options))
+            ):
                 continue
             for more_pixels in (0,) if fixed else (0, multiple):  # one size may be right by chance, two are not
                 sides = fixed or [-(-side // multiple) * multiple + more_pixels for side in size]
