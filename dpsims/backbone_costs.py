@@ -41,12 +41,12 @@ def cost(name: str) -> dict[str, Any]:
     from torch.utils.flop_counter import FlopCounterMode
 
     from dpsims.models.backbone import STRIDES
-    from dpsims.models.timm_pyramid import fit, run
+    from dpsims.models.timm_pyramid import fit, padded, run
 
     fitted = fit(name, STRIDES, (SIDE, SIDE), False)
     with torch.device("meta"):
         model = timm.create_model(name, features_only=True, **fitted.options).eval()
-        sides = fitted.fixed or [-(-SIDE // fitted.multiple) * fitted.multiple] * 2
+        sides = fitted.fixed or padded((SIDE, SIDE), fitted.multiple)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             run(model, torch.empty(1, 3, *sides))
     return {

@@ -78,6 +78,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
+def png_files(folder: Path) -> list[Path]:
+    """The PNGs in a folder and below, in order; hidden ones, and those in hidden folders, are no data."""
+
+    def shown(path: Path) -> bool:
+        return not any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".png" and shown(path))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON as `write_text` does."""
     write_text(path, json.dumps(value, indent=2) + "\n")

@@ -17,7 +17,7 @@ from dpsims.checks import as_seeds
 from dpsims.data.prepared import load_prepared
 from dpsims.encodings import ENCODINGS, RGB, Palette, encoding
 from dpsims.errors import InputError
-from dpsims.files import replacing
+from dpsims.files import png_files, replacing
 from dpsims.images import to_uint8
 from dpsims.labels import LabelSpace, check_size, read_label_map, resize_nearest
 from dpsims.noise import class_region
@@ -98,7 +98,7 @@ def _label_files(labels: Path) -> dict[str, Path]:
     if not labels.is_dir():
         return {labels.stem: labels}
     files: dict[str, Path] = {}
-    for path in sorted(p for p in labels.rglob("*") if p.suffix.lower() == ".png"):
+    for path in png_files(labels):
         stem = path.relative_to(labels).with_suffix("").as_posix()
         if stem in files:
             raise InputError(f"{path}: its images would replace those of {files[stem].name}; rename one of the two")

@@ -76,6 +76,11 @@ def _check_together(values: dict[str, Any]) -> None:
             f"data.height, data.width: {height} x {width} must be multiples of {reduction}, since generator.channels "
             f"has {len(channels)} entries; give other sizes or another number of channels"
         )
+    if values["discriminator.kind"] == "oasis" and (height % 64 or width % 64):
+        raise InputError(
+            f"data.height, data.width: {height} x {width} must be multiples of 64, which discriminator.kind=oasis "
+            "halves six times; give other sizes or the other kind"
+        )
     batch, noises = values["train.batch_size"], values["train.noises_per_map"]
     if batch % noises:
         raise InputError(f"train.batch_size: {batch} is not a multiple of noises_per_map {noises}")

@@ -97,8 +97,9 @@ def _training(config: Config, facts: dict[str, Any]) -> str:
         "hardware": f"{facts['hardware']}, {facts['threads']} thread{'s' if facts['threads'] != 1 else ''}",
         "commit": f"`{facts['commit']}`",
         "versions": f"Python {facts['python']}, torch {facts['torch']}",
-        "backbone": f"`{facts['backbone']}`, sha256 `{facts['backbone_sha256'][:16]}...`",
     }
+    if config.discriminator.kind != "oasis":  # which has none
+        rows["backbone"] = f"`{facts['backbone']}`, sha256 `{facts['backbone_sha256'][:16]}...`"
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""## Training
 ```sh
@@ -202,7 +203,9 @@ def _files(folder: Path, config: Config) -> str:
     name = config.discriminator.backbone
     backbone = f"The backbone `{name}` is not stored here and keeps the licence of its publisher."
     licence = "MIT, as dpsims itself (`LICENSE`)."
-    if (BACKBONES / name).is_dir():
+    if config.discriminator.kind == "oasis":
+        backbone = "The discriminator is OASIS's and had no backbone."
+    elif (BACKBONES / name).is_dir():
         backbone = (
             f"The frozen backbone is in `data/backbones/{name}`, pre-trained on drawn textures; only the discriminator "
             "needs it."

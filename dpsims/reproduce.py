@@ -36,6 +36,7 @@ SCALARS = {"bool": bool, "int": int, "float": float, "str": str}
 COLLECTIONS = {"list": list, "dict": dict}
 # parameters of notebooks that name files: on the command line as seen from where it is given
 PATHS = frozenset({"root", "data_path", "prepared", "evaluator", "checkpoint", "run", "study", "results"})
+MADE = {("01", "prepared"), ("02", "study"), ("03", "run")}  # filled by the notebook: not its input
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def plan(preset: str, overrides: Iterable[str] = (), notebooks: Path = ROOT / "n
         text = json.dumps(parameters, sort_keys=True)
         needs = tuple(task for task in tasks if f"{{out}}/{task.name}" in text)
         code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-        given = {name: _state(value) for name, value in parameters.items() if name in PATHS and value}
+        read = [name for name in parameters if name in PATHS and (path.stem[:2], name) not in MADE]
+        given = {name: _state(parameters[name]) for name in read if parameters[name]}
         made_of = [__version__, code, text, given, [task.fingerprint for task in needs]]
         fingerprint = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
         tasks.append(Task(path, parameters, tuple(task.name for task in needs), fingerprint))
@@ -125,7 +127,8 @@ def _state(path: str) -> list[Any]:
     """What tells whether files that a parameter names are others than before: the index or the provenance of what this
     library made, which hold hashes, or else names, sizes and times."""
     place = Path(path)
-    for name in ("index.json", "provenance.json", "results.json", "config.json"):
+    place = place.parent if place.is_file() else place  # the dataset.yml of a data set
+    for name in ("index.json", "provenance.json", "results.json"):
         if (place / name).is_file():
             return [hashlib.sha256((place / name).read_bytes()).hexdigest()]
     files = sorted(file for file in place.rglob("*") if file.is_file())

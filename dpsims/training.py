@@ -228,9 +228,8 @@ class Trainer:
         log: dict[str, Any] = {f"loss_g_{name}": term.detach() for name, term in terms.items()}
         if measure:
             log |= {f"grad_{name}": gradient_norm(term, self.g_parameters) for name, term in terms.items()}
-            for stride, level, feature in zip(
-                self.discriminator.strides, self.discriminator.conditioning.levels, raw, strict=False
-            ):  # OASIS's has none
+            levels = self.discriminator.conditioning.levels  # OASIS's has none
+            for stride, level, feature in zip(self.discriminator.strides, levels, raw, strict=True) if levels else ():
                 log[f"saturated_{stride}"] = level.saturation(feature.detach().float())
         self.g_optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(sum(terms.values()))

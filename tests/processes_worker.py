@@ -19,7 +19,7 @@ gradients = {}
 
 
 def keep(name, network):
-    if gradients.keys() & {key for key in gradients if key.startswith(f"gradient of {name}")}:
+    if any(key.startswith(f"gradient of {name}") for key in gradients):
         return  # of the first step alone
     for key, p in network.named_parameters():
         if p.grad is not None:

@@ -15,7 +15,7 @@ from dpsims.models.backbone import Backbone, to_grid
 from dpsims.models.timm_pyramid import choose_levels
 
 PLAIN = [16, 16, 16, 16]
-# name, strides of its own levels, size it is built for (None: any) at 64, 256 and 256 x 512 pixels
+# name, strides of its own levels, whether it takes one size alone
 FAMILIES = {
     "resnet18": ([4, 8, 16, 32], False),
     "resnet50": ([4, 8, 16, 32], False),

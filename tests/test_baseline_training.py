@@ -87,6 +87,11 @@ def test_labelmix_swaps_whole_classes_and_is_zero_for_a_local_discriminator():
     assert losses.labelmix_loss(mixed + 2, d(real), d(fake), mask).item() == pytest.approx(4, rel=1e-5)
 
 
+def test_sizes_that_cannot_be_halved_six_times_are_refused():
+    with pytest.raises(InputError, match="96 x 96 must be multiples of 64, which discriminator.kind=oasis halves six"):
+        override(preset("tiny"), ["discriminator.kind=oasis", "data.height=96", "data.width=96"])
+
+
 def test_an_unknown_kind_is_refused():
     for part in ("generator", "discriminator"):
         with pytest.raises(InputError, match=f"{part}.kind: 'spade' is not one of dp_sims, oasis"):

@@ -80,6 +80,24 @@ def test_every_parameter_for_text_of_the_notebooks_is_a_path_or_known_to_be_none
     assert texts - {"out", "dataset", "training_preset"} == PATHS
 
 
+def test_what_a_notebook_makes_itself_does_not_make_it_run_again_but_what_it_reads_does(tmp_path):
+    def fingerprints(*settings):
+        return {task.name[:2]: task.fingerprint for task in plan("own_data", settings)}
+
+    made, read = tmp_path / "made", tmp_path / "tree/dataset.yml"
+    read.parent.mkdir()
+    read.write_text("names: {1: sky}")
+    given = (f"prepared={made}", f"study={made}", f"03.run={made}", f"root={read}")
+    before = fingerprints(*given)
+    made.mkdir()
+    for name in ("index.json", "results.json", "config.json"):
+        (made / name).write_text("{}")
+    assert fingerprints(*given) == before
+    (read.parent / "new.png").write_bytes(b"1")
+    changed = fingerprints(*given)
+    assert changed["01"] != before["01"] and changed["03"] != before["03"], "03 builds on 01"
+
+
 @pytest.mark.parametrize(
     ("setting", "says"),
     [

@@ -18,6 +18,7 @@ from dpsims.data.pairs import load_rgb
 from dpsims.data.prepared import PreparedData
 from dpsims.errors import InputError
 from dpsims.evaluation.seeds import map_and_draw
+from dpsims.files import png_files
 from dpsims.images import to_tensor
 
 Place = Callable[[str], int | None]  # name of a file -> number of its label map
@@ -59,7 +60,7 @@ def find_drawn(folder: str | Path, data: PreparedData, count: int, progress: boo
             cannot be read, or of another size than the data.
     """
     folder = Path(folder)
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".png")
+    files = png_files(folder)
     if not files:
         raise InputError(f"{folder}: holds no PNG; give a folder of images, one for each held-out label map at least")
     total, names = len(data.split("val").labels), data.index.get("held_out", [])

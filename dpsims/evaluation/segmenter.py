@@ -26,7 +26,7 @@ from dpsims.errors import InputError
 from dpsims.evaluation.measuring import Protocol
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.unet import Segmenter
-from dpsims.files import make_folder, read_json, sha256
+from dpsims.files import make_folder, read_json, sha256, writing
 from dpsims.images import channels_first, from_bytes
 from dpsims.paths import EVALUATORS
 
@@ -178,9 +178,13 @@ def ensure_evaluator(data: str | Path, *, progress: bool = True) -> Path:
     """The evaluation network of `evaluator_for`, trained when it is missing (see `train_evaluator`): minutes on a CPU
     at 64 pixels. Arguments and errors as there."""
     folder = evaluator_for(data)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.parent / f".{folder.name}.lock"):
-        if not (folder / "provenance.json").is_file():
+    if (folder / "provenance.json").is_file():
+        return folder
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.parent / f".{folder.name}.lock"):
+            if (folder / "provenance.json").is_file():  # another process has made it while this one waited
+                return folder
             Protocol().count(load_prepared(data))  # complains of too few held-out images before the work, not after it
             train_evaluator(folder, data=data, progress=progress)
     return folder

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dpsims.errors import InputError
 from dpsims.models.backbone_weights import load_backbone
-from dpsims.models.timm_pyramid import fit, run
+from dpsims.models.timm_pyramid import fit, padded, run
 from dpsims.paths import BACKBONES
 from dpsims.precision import exact
 
@@ -105,7 +105,7 @@ class Backbone(nn.Module):
                 x = F.interpolate(x, self.fixed, mode="bilinear", antialias=True, align_corners=False)
             covered = size  # what the features show, in pixels of the image
         else:
-            covered = torch.Size(-(-side // self.multiple) * self.multiple for side in size)
+            covered = padded(size, self.multiple)
             if covered != size:
                 x = F.pad(x, (0, covered[1] - size[1], 0, covered[0] - size[0]), mode="replicate")
         features = run(self.model, x)

@@ -214,7 +214,7 @@ class FeatureConditioning(nn.Module):
             sums.append([torch.zeros_like(x, dtype=torch.float64) for x in (level.mean, second, level.mean[0])])
         for batch in batches:
             for level, feature, entry in zip(self.levels, batch, sums, strict=True):
-                x = transform(level, feature.float()).double().transpose(0, 1).flatten(1)  # (C, B*H*W)
+                x = transform(level, exact(feature)).double().transpose(0, 1).flatten(1)  # (C, B*H*W)
                 second = x.square().sum(1)
                 if whitening:
                     grouped = x.view(level.groups, -1, x.shape[1]) if level.decorrelation == "zca" else None

@@ -62,7 +62,7 @@ def fit(name: str, strides: Sequence[int], size: tuple[int, int], weights: bool,
             ):
                 continue
             for more_pixels in (0,) if fixed else (0, multiple):  # one size may be right by chance, two are not
-                sides = fixed or [-(-side // multiple) * multiple + more_pixels for side in size]
+                sides = fixed or [side + more_pixels for side in padded(size, multiple)]
                 channels = [feature.shape[1] for feature in run(model, torch.empty(1, 3, *sides, device="meta"))]
         except Exception as error:  # whatever a model says to a size that it does not take
             problem = error
@@ -75,6 +75,12 @@ def fit(name: str, strides: Sequence[int], size: tuple[int, int], weights: bool,
         f"backbone {name!r}: takes images of neither {size[0]} x {size[1]} nor {native[0]} x {native[1]} pixels "
         f"({_line(problem)}); try another model"
     )
+
+
+def padded(size: Sequence[int], multiple: int) -> tuple[int, int]:
+    """(H, W), each up to the next multiple."""
+    height, width = (-(-side // multiple) * multiple for side in size)
+    return height, width
 
 
 def choose_levels(reductions: Sequence[float], strides: Sequence[int]) -> list[int]:
