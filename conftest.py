@@ -15,6 +15,11 @@ def pytest_collectstart(collector):
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if hasattr(
+            item, "output_timeout"
+        ):  # nbval's, for messages after a cell has ended: 5 s are short on a busy machine
+            item.output_timeout = 60
     if os.environ.get("SLOW") == "1":
         return
     skip = pytest.mark.skip(reason="slow; run with SLOW=1")
