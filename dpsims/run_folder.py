@@ -91,7 +91,7 @@ class RunFolder:
             facts = checkpoint.provenance(
                 step=step, steps=self.config.train.steps, seed=self.config.train.seed, seconds=round(seconds, 1),
                 cpu_seconds=round(cpu_seconds, 3),
-                data=_facts(trainer.data),
+                data=_facts(trainer.data), **({"started_from": trainer.started_from} if trainer.started_from else {}),
             )  # fmt: skip
             counters = {"step": step, "seconds": seconds, "cpu_seconds": cpu_seconds}
             torch.save(trainer.state() | counters, folder / "training_state.pt")

@@ -34,6 +34,7 @@ from dpsims.optimisation import gradient_norm, keep_freed_memory, learning_rate_
 from dpsims.precision import exact
 from dpsims.processes import Processes
 from dpsims.run_folder import KEEP, RunFolder
+from dpsims.starting import start_from
 from dpsims.synthesis import build_discriminator, build_generator
 from dpsims.watch import DeadRun, is_dead, stop_if_hopeless
 
@@ -92,9 +93,17 @@ class Trainer:
             self.d_parameters, lr=self.t.lr_discriminator, betas=self.t.betas, fused=True
         )
         self.dead = torch.zeros((), dtype=torch.long, device=self.device)  # steps in a row without life
+        self.started_from: dict[str, Any] = {}  # facts of the model that this one started from
 
     def _place(self, module: nn.Module) -> Any:
         return module.to(self.device, self.dtype, memory_format=torch.channels_last)
+
+    def begin(self, progress: bool = True) -> None:
+        """What comes before step 0: the weights of a trained model where one is given, and the statistics."""
+        if self.t.start_from:
+            self.started_from = start_from(self.t.start_from, self.generator, self.discriminator)
+            self.ema.load_state_dict(self.generator.state_dict())
+        self.fit_conditioning(progress)
 
     @torch.no_grad()
     def fit_conditioning(self, progress: bool = True) -> None:
@@ -264,16 +273,12 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """What a resumed training needs beside the weights of G, its EMA and D: plain tensors, lists and numbers."""
-        head = (
-            {k: v.contiguous() for k, v in checkpoint.without_backbone(self.patch_head).items()}
-            if self.patch_head
-            else {}
-        )
         return {
             "g_optimiser": self.g_optimiser.state_dict(),
             "d_optimiser": self.d_optimiser.state_dict(),
-            "patch_head": head,
+            "patch_head": checkpoint.without_backbone(self.patch_head) if self.patch_head else {},
             "dead": self.dead,
+            "started_from": self.started_from,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -285,6 +290,7 @@ class Trainer:
             if unknown or any(not key.startswith("backbone.") for key in missing):
                 raise KeyError(*unknown, *missing)
         self.dead = state["dead"].to(self.device)
+        self.started_from = state.get("started_from", {})
 
 
 def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = True, keep: int = KEEP) -> FitResult:
@@ -312,7 +318,7 @@ def fit(config: Config, out: str | Path, resume: bool = False, progress: bool = 
         run = RunFolder(Path(out), config, resume, processes.main)
         done, seconds, cpu_seconds = run.restore(trainer)
     if done == 0:
-        trainer.fit_conditioning(progress)
+        trainer.begin(progress)
     t, begin = config.train, time.monotonic() - seconds
     bar = tqdm(total=t.steps, initial=done, desc=f"training {run.out.name}", unit="step", disable=not progress)
     with stop_signals() as asked_to_stop, bar:
