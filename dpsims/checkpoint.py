@@ -213,6 +213,16 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name[5:]))  # by number: names mislead from eight digits on
 
 
+def best(run: Path) -> Path | None:
+    """The checkpoint of the least Fréchet distance among those of a run that were judged."""
+    judged = {}
+    for folder in checkpoints(run):
+        frechet = read_provenance(folder).get("frechet")
+        if isinstance(frechet, (int, float)):
+            judged[folder] = frechet
+    return min(judged, key=judged.__getitem__, default=None)
+
+
 def resolve(path: str | Path) -> Path:
     """The model folder that `path` means: an exported model, a checkpoint, or a run (its newest checkpoint).
 

@@ -187,15 +187,16 @@ def train_evaluators(
 
 @app.command()
 def train(
-    preset: Annotated[str, Option(help="Training preset: scenes64, scenes64_quick or tiny (see dpsims/config.py).")],
+    preset: Annotated[str, Option(help="Training preset, such as scenes64, scenes128 or tiny (see dpsims/config.py).")],
     out: Annotated[Path, Option(help="Run folder: config.json, metrics.csv, sample sheets, checkpoints.")],
     settings: Settings = None,
     resume: Annotated[bool, Option("--resume", help="Continue the run in --out exactly where it stopped.")] = False,
     data: Annotated[Path | None, Option(help="Prepared data set; the preset's own, made on demand, if none.")] = None,
 ) -> None:
-    """Train a generator and a discriminator; Ctrl-C saves and says how to resume.
+    """Train a generator and a discriminator; Ctrl-C and SIGTERM save and say how to resume.
 
-    Works on one GPU or a CPU as it is. Fields for --set are those of dpsims/config.py, as section.field=value.
+    Works on one GPU or a CPU as it is. Fields for --set are those of dpsims/config.py, as section.field=value. The two
+    newest checkpoints are kept, and with train.judge_every the one of the least Frechet distance too.
 
     Example: dpsims train --preset scenes64 --set train.steps=2000 --set loss.lambda_diversity=4 --out runs/mine
     """
@@ -205,9 +206,11 @@ def train(
 
     of_data = [] if data is None else settings_of(data)
     config = override(named(preset), [*of_data, *(settings or [])])  # a typing error is told before torch is loaded
+    from dpsims.evaluation.judge import FrechetJudge
     from dpsims.training import fit
 
-    if not fit(config, out, resume=resume).finished:
+    judge = FrechetJudge(config) if config.train.judge_every else None
+    if not fit(config, out, resume=resume, judge=judge).finished:
         raise typer.Exit(130)  # as the shell says of a program that Ctrl-C stopped
 
 

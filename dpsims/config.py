@@ -53,6 +53,7 @@ class Discriminator:
     finest_stride: int = 4  # of the levels D sees; 2 where the backbone has it (default); 1, the image too: a deviation
     channels: tuple[int, ...] = (128, 128, 96, 64, 40, 24)  # decoder, at strides 32, 16, 8, 4, 2, 1; default
     # (oasis: of the encoder at strides 64 to 2; published 512, 512, 256, 256, 128, 128)
+    checkpointing: bool = False  # the encoder's activations are computed again in backward: less memory; default
     statistics_images: int = 2000  # real images behind the constant conditioning statistics; default
 
 
@@ -101,6 +102,7 @@ class Train:
 
     steps: int = 600  # optimiser steps of G and of D
     batch_size: int = 8  # images a step over all processes; 64 recalled
+    accumulate: int = 1  # pieces in which each process works on its share of a batch, to save memory; default
     noises_per_map: int = 2  # fakes of one map in a batch; 2 serve the diversity loss
     lr_generator: float = 1e-3  # 1e-3 recalled; OASIS 1e-4
     lr_discriminator: float = 2e-3  # 1e-3 recalled; OASIS 4e-4
@@ -116,6 +118,8 @@ class Train:
     grad_norm_every: int = 100  # steps between gradient norms by term
     sample_every: int = 200  # steps between sample sheets
     checkpoint_every: int = 200  # steps
+    judge_every: int = 0  # steps between Fréchet distances of held-out maps; the best checkpoint is kept; 0: never
+    judge_maps: int = 500  # at most so many of them
     dead_after: int = 200  # steps of a dead generator before the run stops
 
 

@@ -38,11 +38,13 @@ RANGES = {  # lowest and highest value, of every entry where a field has several
     "loss.focal_gamma": (0.0, 100.0), "loss.lambda_contrastive": WEIGHT, "loss.contrastive_temperature": POSITIVE,
     "loss.contrastive_patches": COUNT, "loss.lambda_diversity": WEIGHT, "loss.diversity_threshold": WEIGHT,
     "loss.diversity_threshold_late": WEIGHT, "loss.lambda_labelmix": WEIGHT,
-    "train.steps": COUNT, "train.batch_size": COUNT, "train.noises_per_map": COUNT, "train.lr_generator": POSITIVE,
+    "train.steps": COUNT, "train.batch_size": COUNT, "train.accumulate": COUNT, "train.noises_per_map": COUNT,
+    "train.lr_generator": POSITIVE,
     "train.lr_discriminator": POSITIVE, "train.betas": (0.0, 1 - 1e-9), "train.warmup_steps": (0, 10**9),
     "train.decay_from": SHARE, "train.clip_norm": POSITIVE, "train.ema_decay": (0.0, 1 - 1e-9), "train.seed": SEED,
     "train.log_every": COUNT, "train.grad_norm_every": COUNT, "train.sample_every": COUNT,
     "train.checkpoint_every": COUNT, "train.dead_after": COUNT,
+    "train.judge_every": (0, 10**9), "train.judge_maps": (4, 10**9),
 }  # fmt: skip
 
 

@@ -3,9 +3,12 @@
 import ctypes
 import math
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 
 def learning_rate_factor(step: int, steps: int, warmup: int, decay_from: float) -> float:
@@ -23,6 +26,20 @@ def update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(old, new, 1 - decay)
     for mine, theirs in zip(average.buffers(), model.buffers(), strict=True):
         mine.copy_(theirs)
+
+
+@contextmanager
+def one_iteration(networks: Sequence[nn.Module], first: bool) -> Iterator[None]:
+    """Inside, spectral norms take a step of their power iteration at every pass in training mode only if `first`: the
+    pieces of one batch then see the same weights."""
+    norms = [] if first else [m for n in networks for m in n.modules() if isinstance(m, _SpectralNorm) and m.training]
+    for norm in norms:
+        norm.training = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.training = True
 
 
 def gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> float:

@@ -7,6 +7,7 @@ once a step, in one piece, by `average_gradients`. With one process everything h
 
 import torch
 from accelerate import Accelerator
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from dpsims.errors import InputError
@@ -52,20 +53,23 @@ class Processes:
         for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
             p.grad.copy_(part.view_as(p))
 
-    def check_batch(self, batch: int, noises_per_map: int) -> None:
+    def check_batch(self, batch: int, noises_per_map: int, pieces: int) -> None:
         """Raises InputError where the images of a batch cannot be shared out."""
-        if batch % (self.number * noises_per_map):
+        if batch % (self.number * noises_per_map * pieces):
             raise InputError(
-                f"train.batch_size: {batch} images cannot be shared by {self.number} processes in groups of "
-                f"train.noises_per_map={noises_per_map}; give a multiple of {self.number * noises_per_map}"
+                f"train.batch_size: {batch} images cannot be shared by {self.number} process(es) in groups of "
+                f"train.noises_per_map={noises_per_map}, in train.accumulate={pieces} pieces; give a multiple of "
+                f"{self.number * noises_per_map * pieces}"
             )
 
     def synchronised(self, network: nn.Module) -> nn.Module:
-        """Itself, with batch norms over all processes where there are any and several processes."""
-        if self.number == 1 or not any(isinstance(m, nn.BatchNorm2d) for m in network.modules()):
+        """Itself, with batch norms over all processes where there are several and it trains any."""
+        frozen = getattr(network, "frozen", False)  # a frozen encoder's batch norms look at no batch
+        if self.number == 1 or frozen or not any(isinstance(m, nn.BatchNorm2d) for m in network.modules()):
             return network
         if self.accelerator.device.type == "cpu":
             raise InputError(
-                "batch norm over several processes needs GPUs; set generator.norm=group, or use one process"
+                "batch norm over several processes needs GPUs; set generator.norm=group and discriminator.frozen=true "
+                "(or a backbone without batch norm), or use one process"
             )
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return convert_sync_batchnorm(network)  # timm's knows batch norms with an activation in them

@@ -23,11 +23,13 @@ if TYPE_CHECKING:  # a lower room never imports a higher one
     from dpsims.training import Trainer
 
 KEEP = 2  # checkpoints
+SAME_RESULTS = ("data.path", "train.accumulate", "discriminator.checkpointing")  # may change as a run goes on
 MODEL_FILES = ("generator.safetensors", "provenance.json")  # in a checkpoint or an exported model, never in a run
 COLUMNS = (
     "step", "loss_d_real", "loss_d_fake", "loss_g_pixel", "loss_g_contrastive", "loss_g_diversity", "fakes_found",
     "gap", "sigma", "lr_generator", "grad_generator", "grad_discriminator", "grad_pixel", "grad_contrastive",
     "grad_diversity", "saturated_1", "saturated_2", "saturated_4", "saturated_8", "saturated_16", "saturated_32",
+    "frechet",  # where the generator was judged
     "cpu_seconds",  # process CPU time of the steps so far, over all resumes: the one column that no seed determines
 )  # fmt: skip
 
@@ -82,8 +84,11 @@ class RunFolder:
                 writer.writerow(COLUMNS)
             writer.writerow([step] + [f"{row[name]:.9g}" if name in row else "" for name in COLUMNS[1:]])
 
-    def save(self, trainer: "Trainer", step: int, seconds: float, cpu_seconds: float, keep: int = KEEP) -> None:
-        """Writes checkpoint `step`, then removes all but the newest `keep`."""
+    def save(
+        self, trainer: "Trainer", step: int, seconds: float, cpu_seconds: float, keep: int, frechet: float | None = None
+    ) -> None:
+        """Writes checkpoint `step`, then removes all but the newest `keep` and the one of the least Fréchet distance;
+        the distances are in the checkpoints, so a run that goes on knows its best one."""
         if not self.main:
             return
 
@@ -91,16 +96,20 @@ class RunFolder:
             facts = checkpoint.provenance(
                 step=step, steps=self.config.train.steps, seed=self.config.train.seed, seconds=round(seconds, 1),
                 cpu_seconds=round(cpu_seconds, 3),
-                data=_facts(trainer.data), **({"started_from": trainer.started_from} if trainer.started_from else {}),
+                data=_facts(trainer.data),
             )  # fmt: skip
+            facts |= {"started_from": trainer.started_from} if trainer.started_from else {}
+            facts |= {} if frechet is None else {"frechet": frechet}
             counters = {"step": step, "seconds": seconds, "cpu_seconds": cpu_seconds}
             torch.save(trainer.state() | counters, folder / "training_state.pt")
             states = {name: checkpoint.without_backbone(model) for name, model in _networks(trainer).items()}
             checkpoint.save_model(folder, self.config, trainer.data.space, states, facts)
 
         files.write_folder(self.out / "checkpoints" / f"step_{step:07d}", write)
+        best = checkpoint.best(self.out)
         for old in checkpoint.checkpoints(self.out)[:-keep]:
-            shutil.rmtree(old, ignore_errors=True)
+            if old != best:
+                shutil.rmtree(old, ignore_errors=True)
 
     def restore(self, trainer: "Trainer") -> tuple[int, float, float]:
         """Brings the newest checkpoint back, if there is one.
@@ -196,12 +205,12 @@ def _facts(data: PreparedData) -> dict[str, Any]:
 
 
 def _differences(old: Config, new: Config) -> str:
-    """The first three fields that differ, as text; empty where none do. Of data the hashes count, not the place."""
+    """The first three fields that differ, as text, but for `SAME_RESULTS`: of data the hashes count, not the place."""
     here = new.flat()
     changed = [
         f"{key} {value!r} there, {here[key]!r} here"
         for key, value in old.flat().items()
-        if value != here[key] and key != "data.path"
+        if value != here[key] and key not in SAME_RESULTS
     ]
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     return "; ".join(changed[:3]) + more

@@ -54,7 +54,7 @@ def start_from(path: str | Path, generator: nn.Module, discriminator: nn.Module)
     if fitted < LEAST:
         raise InputError(
             f"train.start_from={path}: only {fitted:.0%} of its generator's weights fit this one; give a model of the "
-            "same generator.kind, channels and label_channels"
+            "same generator.kind, generator.channels and generator.label_channels"
         )
     if new_levels:
         _pass_through(generator.label_encoder, trained.label_encoder.stem, new_levels)

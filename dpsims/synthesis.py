@@ -61,6 +61,7 @@ def build_discriminator(config: Config) -> Discriminator | OasisDiscriminator:
         finest_stride=d.finest_stride,
         conditioning={name: getattr(d, name) for name in names},
         size=(config.data.height, config.data.width),
+        checkpointing=d.checkpointing,
     )
 
 

@@ -51,10 +51,11 @@ class Backbone(nn.Module):
         frozen: False trains it like any module (a control; the paper's encoder is frozen).
         strides: of the levels wanted, ascending.
         size: (H, W) of the images that are to come, in pixels; only some models have to know.
+        checkpointing: keeps few activations for the backward pass, and computes the others again: less memory.
 
     Raises:
         InputError: unknown name (the nearest are given), a model without features or for other sizes alone, missing or
-            foreign weights.
+            foreign weights, or `checkpointing` of a model that does not know it.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Backbone(nn.Module):
         frozen: bool = True,
         strides: tuple[int, ...] = STRIDES,
         size: tuple[int, int] = (256, 256),
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.frozen = name, frozen
@@ -90,6 +92,11 @@ class Backbone(nn.Module):
         self._levels = [fitted.options["out_indices"].index(level) for level in fitted.levels]
         for key, value in zip(("mean", "std"), fitted.normalisation, strict=True):  # CLIP's differ from ImageNet's
             self.register_buffer(key, torch.tensor(value).view(1, 3, 1, 1), persistent=False)
+        if checkpointing:
+            able = [m for m in (self.model, getattr(self.model, "model", None)) if hasattr(m, "set_grad_checkpointing")]
+            if not able:
+                raise InputError(f"backbone {name!r}: knows no checkpointing; set discriminator.checkpointing=false")
+            able[0].set_grad_checkpointing(True)
         self.requires_grad_(not frozen)
         self.train(not frozen)
 

@@ -53,7 +53,7 @@ class Discriminator(nn.Module):
         finest_stride: of the levels that D sees: 4 (default), 2 where the backbone has that level, or 1 for the image
             itself beside the backbone's levels (a deviation: D then sees what any frozen encoder is blind to).
         conditioning: keyword arguments of `FeatureConditioning`.
-        size: (H, W) of the images that are to come, in pixels; see `Backbone`.
+        size, checkpointing: of the images that are to come, (H, W) in pixels, and of the encoder; see `Backbone`.
 
     Raises:
         InputError: as of `Backbone`, or `finest_stride` 2 where the backbone has no such level.
@@ -70,11 +70,12 @@ class Discriminator(nn.Module):
         finest_stride: int = 4,
         conditioning: dict | None = None,
         size: tuple[int, int] = (256, 256),
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         strides = (2, *STRIDES) if finest_stride == 2 else STRIDES
-        self.backbone = Backbone(backbone, pretrained, frozen, strides, size)
+        self.backbone = Backbone(backbone, pretrained, frozen, strides, size, checkpointing)
         if finest_stride == 2 and self.backbone.native_strides[0] != 2:
             raise InputError(f"backbone {backbone!r}: has no level of stride 2; give finest_stride 4 or 1")
         self.sees_pixels = finest_stride == 1
