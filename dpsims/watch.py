@@ -102,7 +102,7 @@ def naming_room(out: Path) -> Iterator[None]:
 
 def _is_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, is of a full disk: libraries have words of their own for it."""
-    words = ("PytorchStreamWriter failed", "StorageFull", "FileTooLarge", "QuotaExceeded")
+    words = ("PytorchStreamWriter", "inline_container", "StorageFull", "FileTooLarge", "QuotaExceeded")
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
