@@ -195,8 +195,9 @@ def train(
 ) -> None:
     """Train a generator and a discriminator; Ctrl-C and SIGTERM save and say how to resume.
 
-    Works on one GPU or a CPU as it is. Fields for --set are those of dpsims/config.py, as section.field=value. The two
-    newest checkpoints are kept, and with train.judge_every the one of the least Frechet distance too.
+    Works on one GPU or a CPU as it is, and on several under accelerate launch or torchrun. Fields for --set are those
+    of dpsims/config.py, as section.field=value. The two newest checkpoints are kept, and with train.judge_every the one
+    of the least Frechet distance too.
 
     Example: dpsims train --preset scenes64 --set train.steps=2000 --set loss.lambda_diversity=4 --out runs/mine
     """
@@ -207,10 +208,13 @@ def train(
     of_data = [] if data is None else settings_of(data)
     config = override(named(preset), [*of_data, *(settings or [])])  # a typing error is told before torch is loaded
     from dpsims.evaluation.judge import FrechetJudge
+    from dpsims.processes import launched
     from dpsims.training import fit
 
-    judge = FrechetJudge(config) if config.train.judge_every else None
-    if not fit(config, out, resume=resume, judge=judge).finished:
+    with launched() as (processes, _):
+        judge = FrechetJudge(config, processes.main, processes) if config.train.judge_every else None
+        result = fit(config, out, resume=resume, judge=judge)
+    if not result.finished:
         raise typer.Exit(130)  # as the shell says of a program that Ctrl-C stopped
 
 
@@ -266,6 +270,8 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint: Frechet distances, mIoU and diversity, beside reference rows on the same scale.
 
+    Several processes share the label maps: torchrun --nproc_per_node 2 -m dpsims evaluate ..., with the same figures.
+
     Files of --images have the size of the data, and the names of the held-out label maps (as they were when the data
     were prepared), or their positions in the split: 0.png, 1.png, ... All maps need one. Where each has several, as
     NAME_seed0.png, NAME_seed1.png, ..., diversity is measured too.
@@ -277,10 +283,15 @@ def evaluate(
     if (checkpoint is None) == (images is None):
         raise InputError("evaluate: give --checkpoint, a trained model, or --images, a folder of images; one of them")
     from dpsims.evaluation import protocol, report
+    from dpsims.processes import launched
 
     chosen = {} if evaluator is None else {"evaluator_path": evaluator}
     measure = protocol.evaluate_images if checkpoint is None else protocol.evaluate_checkpoint
-    result = measure(images if checkpoint is None else checkpoint, data, out=out, device=device, **chosen)
+    with launched(device) as (processes, place):
+        chosen |= {"device": place, "processes": processes, "progress": processes.main}
+        result = measure(images if checkpoint is None else checkpoint, data, out=out, **chosen)
+    if not processes.main:
+        return
     print(report.plain(report.cells({"generated": result["generator"], **result["references"]})))
     print(f"[low, high]: interval of {result['protocol']['intervals']['level']:.0%} over label maps")
 

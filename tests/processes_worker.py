@@ -7,14 +7,11 @@ from safetensors.torch import save_file
 
 from dpsims.config import override, preset
 from dpsims.data.prepared import load_prepared
+from dpsims.processes import launched
 from dpsims.training import Trainer
 
 data, out, steps, kind, *settings = sys.argv[1:]
 config = override(preset("tiny"), [f"data.path={data}", "train.bf16=false", *settings])
-trainer = Trainer(config, load_prepared(data), torch.float64 if kind == "float64" else torch.float32)
-trainer.fit_conditioning(progress=False)
-trainer.g_optimiser.register_step_pre_hook(lambda *_: keep("G", trainer.generator))
-trainer.d_optimiser.register_step_pre_hook(lambda *_: keep("D", trainer.discriminator))
 gradients = {}
 
 
@@ -26,12 +23,21 @@ def keep(name, network):
             gradients[f"gradient of {name} {key}"] = p.grad.clone()
 
 
-for step in range(int(steps)):
-    log = trainer.step(step)
-state = {
-    f"{name} {key}": value
-    for name, network in (("G", trainer.generator), ("D", trainer.discriminator), ("E", trainer.ema))
-    for key, value in network.state_dict().items()
-}
-state |= {f"log {key}": torch.tensor(v, dtype=torch.float64) for key, v in trainer.processes.average(log).items()}
-save_file({k: v.contiguous() for k, v in (state | gradients).items()}, f"{out}.{trainer.processes.rank}.safetensors")
+def work(trainer):
+    trainer.fit_conditioning(progress=False)
+    trainer.g_optimiser.register_step_pre_hook(lambda *_: keep("G", trainer.generator))
+    trainer.d_optimiser.register_step_pre_hook(lambda *_: keep("D", trainer.discriminator))
+    for step in range(int(steps)):
+        log = trainer.step(step)
+    state = {
+        f"{name} {key}": value
+        for name, network in (("G", trainer.generator), ("D", trainer.discriminator), ("E", trainer.ema))
+        for key, value in network.state_dict().items()
+    }
+    average = trainer.processes.average(log)
+    state |= {f"log {key}": torch.tensor(v, dtype=torch.float64) for key, v in average.items()}
+    save_file({k: v.contiguous() for k, v in (state | gradients).items()}, f"{out}.{trainer.processes.rank}.safetensors")
+
+
+with launched():
+    work(Trainer(config, load_prepared(data), torch.float64 if kind == "float64" else torch.float32))

@@ -33,7 +33,7 @@ def launch(number, *command):
     return [sys.executable, *start, *map(str, command)]
 
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent), "ACCELERATE_USE_CPU": "true"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
 
 
 @pytest.fixture(scope="module")

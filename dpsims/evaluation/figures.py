@@ -5,6 +5,7 @@ N images, F and T features of the two networks, K classes, D maps that were draw
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from dpsims.evaluation.frechet import effective_size, frechet_distance, moments
 from dpsims.evaluation.intervals import FEWEST, halves, interval
 from dpsims.evaluation.rebalancing import counted_moods, mood_weights
 from dpsims.evaluation.segmentation import SegmentationScore, class_iou
+from dpsims.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,22 @@ class Seen:
     moods: Tensor | None  # (N,) predicted; None: by a network that knows none
 
     @classmethod
-    def joined(cls, parts: Sequence["Seen"]) -> "Seen":
-        """Of several sets, one after another."""
-        moods = [part.moods for part in parts if part.moods is not None]
-        features, texture = (torch.cat([getattr(part, name) for part in parts]) for name in ("features", "texture"))
-        return cls(features, texture, torch.cat(moods) if moods else None)
+    def nothing(cls, count: int, features: int, texture: int, moods: bool) -> Self:
+        """Of `count` images that are still to be seen: zeros, to be filled by `put`."""
+        numbers = torch.zeros(count, dtype=torch.long) if moods else None
+        return cls(torch.zeros(count, features), torch.zeros(count, texture), numbers)
+
+    def put(self, some: range, part: Self) -> None:
+        """Fills in what is seen in images `some`."""
+        for mine, seen in zip(self._tables(), part._tables(), strict=True):
+            mine[some.start : some.stop] = seen
+
+    def gathered(self, processes: Processes) -> Self:
+        """With what the other processes have put in."""
+        return type(self)(*map(processes.table, self._tables()), *(() if self.moods is not None else (None,)))
+
+    def _tables(self) -> list[Tensor]:
+        return [x for x in (self.features, self.texture, self.moods) if x is not None]
 
 
 @dataclass(frozen=True)

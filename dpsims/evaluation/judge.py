@@ -8,6 +8,7 @@ from dpsims.data.loader import prepared_data
 from dpsims.evaluation.measuring import Protocol, Yardstick
 from dpsims.evaluation.references import Reference
 from dpsims.evaluation.segmenter import ensure_evaluator, load_evaluator
+from dpsims.processes import Processes
 from dpsims.synthesis import noise_of_seed
 
 
@@ -18,13 +19,14 @@ class FrechetJudge:
     Args:
         config: of the training; the evaluation network of its data is trained now where it is missing (minutes).
         progress: show bars.
+        processes: that share the maps; all are to call it at the same step. None: this one draws them all.
 
     Raises:
         InputError: data without held-out photographs, or with fewer than four.
     """
 
-    def __init__(self, config: Config, progress: bool = True) -> None:
-        self.data = prepared_data(config)
+    def __init__(self, config: Config, progress: bool = True, processes: Processes | None = None) -> None:
+        self.data, self.processes = prepared_data(config), processes
         self.evaluator = ensure_evaluator(self.data.path, progress=progress)
         available = Protocol().count(self.data)
         self.protocol = Protocol(max_maps=min(config.train.judge_maps, available))
@@ -34,7 +36,7 @@ class FrechetJudge:
         """Fréchet distance, at least 0, of a generator in evaluation mode."""
         device = next(generator.parameters()).device
         if self.yardstick is None:
-            self.yardstick = Yardstick(self.data, load_evaluator(self.evaluator, device), self.protocol)
+            self.yardstick = Yardstick(self.data, load_evaluator(self.evaluator, device), self.protocol, self.processes)
         shape = (generator.noise_tokens, generator.noise_dim)
 
         def draw(labels: Tensor, seeds: list[int]) -> Tensor:

@@ -1,6 +1,11 @@
-"""Draws the images of one row, shows them to the networks, and hands what they saw to `figures.py`."""
+"""Draws the images of one row, shows them to the networks, and hands what they saw to `figures.py`.
 
-from collections.abc import Iterator
+Several processes share out the batches of maps, not the maps of a batch: so each image is drawn beside the same others
+as one process draws it, and the figures are the same to the bit, where the machine rounds alike. All end with the same
+tables of all images, and with the same figures.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,10 +21,11 @@ from dpsims.evaluation.figures import Draws, Seen, coverage, fidelity, realism
 from dpsims.evaluation.frechet import frechet_distance, moments
 from dpsims.evaluation.references import Reference
 from dpsims.evaluation.seeds import MAX_SAMPLES, sample_seed
-from dpsims.evaluation.segmentation import SegmentationScore
+from dpsims.evaluation.segmentation import SegmentationScore, pixel_counts
 from dpsims.evaluation.texture import Standardiser, TextureFeatures
 from dpsims.evaluation.unet import Judgement, Segmenter
 from dpsims.images import channels_first, to_bytes
+from dpsims.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -57,14 +63,18 @@ class Yardstick:
         data: prepared data; split "val" is what is compared with.
         evaluator: from `load_evaluator`, trained at the size of the data.
         protocol: how much is drawn.
+        processes: that share the work, each with a yardstick of its own; None: this one does it all.
 
     Raises:
         InputError: an evaluation network of another size, other classes or another data set; a held-out split without
             photographs or with fewer than four.
     """
 
-    def __init__(self, data: PreparedData, evaluator: Segmenter, protocol: Protocol) -> None:
+    def __init__(
+        self, data: PreparedData, evaluator: Segmenter, protocol: Protocol, processes: Processes | None = None
+    ) -> None:
         self.data, self.evaluator, self.protocol = data, evaluator, protocol
+        self.processes = processes or Processes()
         self.names = data.space.names[1:]
         self.arrays = data.pairs("val")
         _check_evaluator(evaluator, data)
@@ -74,26 +84,35 @@ class Yardstick:
     @cached_property
     def real(self) -> Seen:
         """What the networks see in the real images, its texture features as they are: `standardise` is made of them."""
-        images = self.arrays.images
-        parts = _batches(range(self.count), self.protocol)
-        return Seen.joined([self._see(channels_first(images[some.start : some.stop]))[1] for some in parts])
+        seen = self._nothing(self.count)
+        for some in self._share(self.count):
+            seen.put(some, self._see(channels_first(self.arrays.images[some.start : some.stop]))[1])
+        return seen.gathered(self.processes)
 
     @cached_property
     def standardise(self) -> Standardiser:
         """Of texture features."""
         return Standardiser(self.real.texture)
 
+    def _share(self, count: int) -> Sequence[range]:
+        """Batches of 0..count-1 for this process."""
+        return self.processes.share(list(_batches(range(count), self.protocol)))
+
+    def _nothing(self, count: int) -> Seen:
+        return Seen.nothing(count, self.evaluator.num_features, self.texture.num_features, bool(self.evaluator.moods))
+
     def _see(self, images: Tensor) -> tuple[Judgement, Seen]:
         judged = self.evaluator.judge(images)
         return judged, Seen(judged.features.cpu(), self.texture(images), _predicted(judged))
 
     def measure(self, row: Reference, progress: bool = True) -> dict:
-        """The figures of one row; see `protocol.evaluate`."""
+        """The figures of one row, the same in all processes; see `protocol.evaluate`."""
+        progress = progress and self.processes.main
         labels = self.data.split(row.split).labels[row.maps.start : row.maps.stop]
         draws = min(self.protocol.samples_per_map, row.draws)
         diverse = min(self.protocol.diversity_maps, len(labels)) if draws > 1 else 0
-        bar = tqdm(total=len(labels) + diverse * (draws - 1), desc=row.name, unit="image", disable=not progress)
-        with bar:
+        mine = sum(map(len, self._share(len(labels)))) + len(self.processes.share(range(diverse))) * (draws - 1)
+        with tqdm(total=mine, desc=row.name, unit="image", disable=not progress) as bar:
             score, seen, first_draws = self._first_draws(row, labels, bar)
             spread = self._spread(row, labels, first_draws[:diverse], seen.moods, draws, bar)
         known = self.evaluator.moods and self.data.split(row.split).moods is not None
@@ -107,9 +126,10 @@ class Yardstick:
         }
 
     def frechet(self, row: Reference) -> float:
-        """The Fréchet distance alone, without intervals: cheap enough to ask a training for."""
+        """The Fréchet distance alone, without intervals, the same in all processes: cheap enough to ask a training for."""
         labels = self.data.split(row.split).labels[row.maps.start : row.maps.stop]
-        with tqdm(total=len(labels), desc=row.name, unit="image", leave=False, delay=5) as bar:
+        mine, quiet = sum(map(len, self._share(len(labels)))), not self.processes.main
+        with tqdm(total=mine, desc=row.name, unit="image", leave=False, delay=5, disable=quiet) as bar:
             _, seen, _ = self._first_draws(row, labels, bar)
         return frechet_distance(moments(self.real.features), moments(seen.features))
 
@@ -118,34 +138,39 @@ class Yardstick:
 
     def _first_draws(self, row: Reference, labels: np.ndarray, bar: tqdm) -> tuple[SegmentationScore, Seen, Tensor]:
         """One image of every map: its pixels scored, what the networks see, and the first images themselves."""
-        score, seen, kept = SegmentationScore(self.evaluator.num_classes), [], []
-        for some in _batches(range(len(labels)), self.protocol):
+        count, classes = len(labels), self.evaluator.num_classes
+        seen, pixels = self._nothing(count), torch.zeros(count, 3, classes, dtype=torch.long)
+        kept = torch.zeros(min(self.protocol.diversity_maps, count), 3, *labels.shape[1:], dtype=torch.uint8)
+        for some in self._share(count):
             chunk = torch.from_numpy(labels[some.start : some.stop].astype(np.int64))
             images = self._draw(row, chunk, [(j, 0) for j in some])
             judged, of_chunk = self._see(images)
-            score.update(judged.classes.argmax(1).cpu(), chunk)
-            seen.append(of_chunk)
-            kept.append(images[: max(0, self.protocol.diversity_maps - some.start)])
+            seen.put(some, of_chunk)
+            pixels[some.start : some.stop] = pixel_counts(judged.classes.argmax(1).cpu(), chunk, classes)
+            kept[some.start : some.stop] = images[: max(0, len(kept) - some.start)]
             bar.update(len(some))
-        return score, Seen.joined(seen), torch.cat(kept)
+        score = SegmentationScore(classes)
+        score.add(self.processes.table(pixels))
+        return score, seen.gathered(self.processes), self.processes.table(kept)
 
     def _spread(
         self, row: Reference, labels: np.ndarray, first_draws: Tensor, moods: Tensor | None, draws: int, bar: tqdm
     ) -> Draws:
         """Draws the maps of `first_draws` (D,3,H,W) again, `draws` in all; `moods` (N,) are those of the first."""
-        spread = Draws([], [])
-        for j, image in enumerate(first_draws):
+        l1 = torch.zeros(len(first_draws), dtype=torch.float64)
+        shown = torch.zeros(len(first_draws), draws, dtype=torch.long)  # moods
+        for j in self.processes.share(range(len(first_draws))):
             more = []
             for some in _batches(range(1, draws), self.protocol):
                 chunk = torch.from_numpy(labels[j].astype(np.int64)).expand(len(some), -1, -1)
                 more.append(self._draw(row, chunk, [(j, draw) for draw in some]))
                 bar.update(len(some))
             drawn = torch.cat(more)
-            spread.l1.append(diversity.pairwise_l1(torch.cat([image[None], drawn])))
+            l1[j] = diversity.pairwise_l1(torch.cat([first_draws[j : j + 1], drawn]))
             if moods is not None:
-                predicted = torch.cat([moods[j : j + 1], _predicted(self.evaluator.judge(drawn))])
-                spread.distinct.append(diversity.distinct_in_draws(predicted))
-        return spread
+                shown[j] = torch.cat([moods[j : j + 1], _predicted(self.evaluator.judge(drawn))])
+        l1, shown = self.processes.table(l1), self.processes.table(shown)
+        return Draws(l1.tolist(), [] if moods is None else [diversity.distinct_in_draws(of_map) for of_map in shown])
 
     @torch.inference_mode()
     def _draw(self, row: Reference, labels: Tensor, keys: list[tuple[int, int]]) -> Tensor:

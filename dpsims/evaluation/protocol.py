@@ -22,6 +22,7 @@ from dpsims.evaluation.segmenter import load_evaluator
 from dpsims.evaluation.unet import Segmenter
 from dpsims.files import check_file, write_json
 from dpsims.paths import CACHE, EVALUATORS
+from dpsims.processes import Processes
 
 if TYPE_CHECKING:
     from dpsims.synthesis import Synthesizer
@@ -81,13 +82,15 @@ def open_yardstick(
     device: str | None = None,
     *,
     progress: bool = True,
+    processes: Processes | None = None,
     **settings: Any,
 ) -> Yardstick:
     """What checkpoints are measured by, once for all of them; arguments and errors as of `evaluate_checkpoint`."""
     protocol = Protocol(**settings)  # first: verifying reads every file
-    data, evaluator = load_prepared(data_path), load_evaluator(evaluator_path, device)
-    data.verify(progress=progress)  # results and cached rows carry the hash of the data: it must be theirs
-    return Yardstick(data, evaluator, protocol)
+    yardstick = Yardstick(load_prepared(data_path), load_evaluator(evaluator_path, device), protocol, processes)
+    if yardstick.processes.main:  # results and cached rows carry the hash of the data: it must be theirs
+        yardstick.data.verify(progress=progress)
+    return yardstick
 
 
 def measure_checkpoint(checkpoint: str | Path, yardstick: Yardstick, progress: bool = True) -> dict:
@@ -137,7 +140,8 @@ def _reference_rows(yardstick: Yardstick, cache: bool, progress: bool) -> dict[s
     described = json.dumps(describe(yardstick.data, yardstick.evaluator, yardstick.protocol), sort_keys=True)
     sources = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
     file = CACHE / "references" / f"{hashlib.sha256(described.encode() + sources).hexdigest()[:24]}.json"
-    if cache and (known := _cached(file)):
+    known = _cached(file) if cache else {}
+    if not yardstick.processes.any(not known):  # all have them, or all measure
         return known
     rows = {
         row.name: {"meaning": row.meaning, **yardstick.measure(row, progress)}
@@ -145,7 +149,7 @@ def _reference_rows(yardstick: Yardstick, cache: bool, progress: bool) -> dict[s
     }
     for row in rows.values():
         row["diversity_ratio"] = diversity_ratio(row, rows)
-    if cache:
+    if cache and yardstick.processes.main:
         write_json(file, rows)
     return rows
 
@@ -189,7 +193,7 @@ def evaluate_checkpoint(
         evaluator_path: folder of `dpsims train-evaluators`.
         device: of the generator and the evaluation network; None: the GPU where there is one.
         progress: show bars.
-        settings: fields of `Protocol`.
+        settings: `processes` that share the work, from `processes.launched`, of which one writes; fields of `Protocol`.
 
     Returns:
         What was written: format; protocol; evaluator: how good it is on held-out real images, from its provenance;
@@ -263,7 +267,7 @@ def _measured(
         "references": rows,
         "seconds": {"generator": round(drawn - started, 1), "references": round(time.perf_counter() - drawn, 1)},
     }
-    if out is not None:
+    if out is not None and yardstick.processes.main:
         write_json(Path(out), result)
     return result
 

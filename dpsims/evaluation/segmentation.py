@@ -21,6 +21,29 @@ def class_iou(counts: Tensor) -> Tensor:
     return hits / (labelled + predicted - hits)
 
 
+def pixel_counts(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Pixels of every image (B,3,K) int64 on the CPU: of each class found rightly, labelled, predicted.
+
+    Args:
+        predictions: (B,H,W), integers 0..K-1 (channel of the class head).
+        labels: (B,H,W), ids 0..K.
+        num_classes: K, without void.
+    """
+    if predictions.shape != labels.shape:
+        raise ValueError(f"predictions {tuple(predictions.shape)} and labels {tuple(labels.shape)} differ")
+    labels = labels.to(predictions.device).long()
+    highest = int(labels.max())
+    if highest > num_classes or int(labels.min()) < 0:
+        raise ValueError(f"label {highest} is not an id of 0..{num_classes}")
+    found = []
+    for prediction, label in zip(predictions.long() + 1, labels, strict=True):  # classes are 1..K in both
+        known = label > 0
+        prediction, label = prediction[known], label[known]
+        pixels = (label[label == prediction], label, prediction)
+        found.append(torch.stack([torch.bincount(ids, minlength=num_classes + 1)[1:] for ids in pixels]).cpu())
+    return torch.stack(found)
+
+
 class SegmentationScore:
     """Accumulates pixels; `result` gives the scores of all that was added.
 
@@ -33,24 +56,17 @@ class SegmentationScore:
         self._counts: list[Tensor] = []
 
     def update(self, predictions: Tensor, labels: Tensor) -> None:
-        """Add predictions (B,H,W), integers 0..K-1 (channel of the class head), and label maps (B,H,W), ids 0..K."""
-        if predictions.shape != labels.shape:
-            raise ValueError(f"predictions {tuple(predictions.shape)} and labels {tuple(labels.shape)} differ")
-        labels = labels.to(predictions.device).long()
-        highest = int(labels.max())
-        if highest > self.num_classes or int(labels.min()) < 0:
-            raise ValueError(f"label {highest} is not an id of 0..{self.num_classes}")
-        for prediction, label in zip(predictions.long() + 1, labels, strict=True):  # classes are 1..K in both
-            known = label > 0
-            prediction, label = prediction[known], label[known]
-            pixels = (label[label == prediction], label, prediction)
-            counts = [torch.bincount(ids, minlength=self.num_classes + 1)[1:] for ids in pixels]
-            self._counts.append(torch.stack(counts).cpu())
+        """Add images; arguments as of `pixel_counts`."""
+        self.add(pixel_counts(predictions, labels, self.num_classes))
+
+    def add(self, counts: Tensor) -> None:
+        """Add images of which these pixels (B,3,K) were counted."""
+        self._counts.append(counts)
 
     @property
     def counts(self) -> Tensor:
         """Pixels of every image that was added (images,3,K): of each class found rightly, labelled, predicted."""
-        return torch.stack(self._counts)
+        return torch.cat(self._counts)
 
     def result(self) -> dict:
         """`miou` and `pixel_accuracy` in [0,1], `iou` per class (None: absent); None where no pixel was counted."""

@@ -40,6 +40,7 @@ class TextureFeatures:
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.network = Backbone(NAME, strides=STRIDES).to(self.device, memory_format=torch.channels_last)
+        self.num_features = 2 * sum(self.network.channels)  # T
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
