@@ -36,7 +36,8 @@ def work(trainer):
     }
     average = trainer.processes.average(log)
     state |= {f"log {key}": torch.tensor(v, dtype=torch.float64) for key, v in average.items()}
-    save_file({k: v.contiguous() for k, v in (state | gradients).items()}, f"{out}.{trainer.processes.rank}.safetensors")
+    everything = {key: value.contiguous() for key, value in (state | gradients).items()}
+    save_file(everything, f"{out}.{trainer.processes.rank}.safetensors")
 
 
 with launched():
