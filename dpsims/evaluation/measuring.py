@@ -126,7 +126,7 @@ class Yardstick:
         }
 
     def frechet(self, row: Reference) -> float:
-        """The Fréchet distance alone, without intervals, the same in all processes: cheap enough to ask a training for."""
+        """The Fréchet distance alone, the same in all processes: without intervals, cheap enough for a training."""
         labels = self.data.split(row.split).labels[row.maps.start : row.maps.stop]
         mine, quiet = sum(map(len, self._share(len(labels)))), not self.processes.main
         with tqdm(total=mine, desc=row.name, unit="image", leave=False, delay=5, disable=quiet) as bar:
