@@ -33,9 +33,8 @@ from dpsims.data.prepare import ensure_scenes
 from dpsims.data.prepared import open_prepared, settings_of
 from dpsims.errors import InputError
 from dpsims.evaluation.measuring import Yardstick
-from dpsims.evaluation.protocol import describe, measure_checkpoint, open_yardstick
+from dpsims.evaluation.protocol import describe, measure_checkpoint, open_yardstick, usual_evaluator
 from dpsims.files import read_json, write_json, write_text
-from dpsims.paths import EVALUATORS
 from dpsims.sheets import read_sheet
 from dpsims.training import DeadRun, fit
 
@@ -68,7 +67,7 @@ class Study:
     points: int = 4  # checkpoints measured of each run, evenly spread, the last at the end
     max_maps: int = 500  # held-out maps drawn for distance and mIoU
     diversity_maps: int = 50  # held-out maps drawn six times for diversity
-    evaluator: str = ""  # folder of the evaluation network; the shipped one for Scenes of 64 pixels if empty
+    evaluator: str = ""  # folder of the evaluation network; of `protocol.usual_evaluator` if empty
     settings: tuple[str, ...] = ()  # changes of every arm's configuration, section.field=value
 
     def __post_init__(self) -> None:
@@ -169,7 +168,7 @@ def _measured_run(
     asked = {"config": config.to_dict(), "max_maps": study.max_maps, "diversity_maps": study.diversity_maps}
     asked["config"]["data"].pop("path")  # the same data and network may lie elsewhere: their hashes stand for them
     asked["data"] = open_prepared(study.data).index["sha256"]
-    judge = Path(study.evaluator or EVALUATORS / "scenes-64") / "provenance.json"
+    judge = Path(study.evaluator or usual_evaluator(study.data)) / "provenance.json"
     asked["evaluator"] = read_json(judge, "make it with dpsims train-evaluators").get("sha256")
     asked = json.loads(json.dumps(asked))
     if file.is_file():

@@ -264,7 +264,7 @@ def evaluate(
     ] = None,
     images: Annotated[Path | None, Option(help="Folder of PNGs drawn elsewhere, instead of a checkpoint.")] = None,
     evaluator: Annotated[
-        Path | None, Option(help="Folder of dpsims train-evaluators; the shipped one, of Scenes at 64 px, if none.")
+        Path | None, Option(help="Folder of dpsims train-evaluators; the shipped one, of Scenes at 64 or 128 px, else.")
     ] = None,
     device: Device = None,
 ) -> None:

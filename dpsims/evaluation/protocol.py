@@ -18,7 +18,7 @@ from dpsims.evaluation import intervals, rebalancing, texture
 from dpsims.evaluation.drawn_images import find_drawn
 from dpsims.evaluation.measuring import Protocol, Yardstick
 from dpsims.evaluation.references import Reference, Synthesise, rows_for
-from dpsims.evaluation.segmenter import load_evaluator
+from dpsims.evaluation.segmenter import evaluator_for, load_evaluator
 from dpsims.evaluation.unet import Segmenter
 from dpsims.files import check_file, write_json
 from dpsims.paths import CACHE, EVALUATORS
@@ -76,9 +76,16 @@ def _row(synthesise: Synthesise, yardstick: Yardstick) -> Reference:
     return Reference("generated", "what was given", synthesise, range(yardstick.count))
 
 
+def usual_evaluator(data_path: str | Path) -> Path:
+    """The network that measures prepared data where none is given: the one of `evaluator_for` if it is there, else the
+    shipped one for Scenes of 64 pixels, of which `Yardstick` then says what does not fit."""
+    usual = evaluator_for(data_path)
+    return usual if (usual / "provenance.json").is_file() else EVALUATORS / "scenes-64"
+
+
 def open_yardstick(
     data_path: str | Path,
-    evaluator_path: str | Path = EVALUATORS / "scenes-64",
+    evaluator_path: str | Path | None = None,
     device: str | None = None,
     *,
     progress: bool = True,
@@ -87,7 +94,8 @@ def open_yardstick(
 ) -> Yardstick:
     """What checkpoints are measured by, once for all of them; arguments and errors as of `evaluate_checkpoint`."""
     protocol = Protocol(**settings)  # first: verifying reads every file
-    yardstick = Yardstick(load_prepared(data_path), load_evaluator(evaluator_path, device), protocol, processes)
+    evaluator = evaluator_path or usual_evaluator(data_path)
+    yardstick = Yardstick(load_prepared(data_path), load_evaluator(evaluator, device), protocol, processes)
     if yardstick.processes.main:  # results and cached rows carry the hash of the data: it must be theirs
         yardstick.data.verify(progress=progress)
     return yardstick
@@ -179,7 +187,7 @@ def evaluate_checkpoint(
     data_path: str | Path,
     out: str | Path | None = None,
     *,
-    evaluator_path: str | Path = EVALUATORS / "scenes-64",
+    evaluator_path: str | Path | None = None,
     device: str | None = "cpu",
     progress: bool = True,
     **settings: Any,
@@ -190,7 +198,7 @@ def evaluate_checkpoint(
         checkpoint: folder that `dpsims.synthesis.load_generator` reads.
         data_path: folder of `dpsims prepare`.
         out: JSON file to write, whole or not at all; None: only return.
-        evaluator_path: folder of `dpsims train-evaluators`.
+        evaluator_path: folder of `dpsims train-evaluators`; None: that of `usual_evaluator`.
         device: of the generator and the evaluation network; None: the GPU where there is one.
         progress: show bars.
         settings: `processes` that share the work, from `processes.launched`, of which one writes; fields of `Protocol`.

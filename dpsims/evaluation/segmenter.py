@@ -165,11 +165,10 @@ def train_evaluator(
 
 
 def evaluator_for(data: str | Path) -> Path:
-    """Where the evaluation network for a prepared data set is, or is to be: the shipped one for Scenes of a size for
-    which there is one; otherwise a folder in the cache that is named by what the data set holds."""
+    """Where the evaluation network for a prepared data set is, or is to be: the shipped one for Scenes of its size, or
+    a folder in the cache that is named by what the data set holds."""
     index = open_prepared(data).index
-    shipped = EVALUATORS / f"scenes-{index['height']}"
-    if index["dataset"] == "scenes" and index["height"] == index["width"] and shipped.is_dir():
+    if index["height"] == index["width"] and (shipped := EVALUATORS / f"{index['dataset']}-{index['height']}").is_dir():
         return shipped
     holds = json.dumps([index["sha256"], index.get("names")], sort_keys=True)
     return paths.CACHE / f"evaluator-{index['dataset']}-{hashlib.sha256(holds.encode()).hexdigest()[:12]}"
