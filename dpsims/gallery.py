@@ -105,7 +105,7 @@ def hero(generator: Synthesizer, evaluator: Segmenter) -> tuple[Figure, dict[str
     rows = {"label map": generator.space.colourise(batch.labels), "real image": batch.images}
     rows |= {f"seed {number}:\n{mood}": to_uint8(generator(ids, [number] * len(ids))) for mood, number in seeds.items()}
     facts = {"rows": [*rows], "maps": HERO_MAPS, "candidates": CANDIDATES, "seeds": seeds}
-    return image_grid(rows, legend=generator.space), facts
+    return image_grid(rows, legend=generator.space, scale=_scale(generator)), facts
 
 
 def gallery(generator: Synthesizer, evaluator: Segmenter) -> tuple[list[Figure], dict[str, Any]]:
@@ -135,9 +135,9 @@ def gallery(generator: Synthesizer, evaluator: Segmenter) -> tuple[list[Figure],
     shares = [f"s = {share:.2f}" for share in np.linspace(0, 1, WALK_STEPS)]
     title = f"seed {chosen.seeds[ends[0]]}\nto seed {chosen.seeds[ends[1]]}"
     figures = [
-        image_grid({"real": above}, ["label map", *scenes.MOODS]),
-        image_grid({"generated": below}, seeds),
-        image_grid({title: walk}, shares),
+        image_grid({"real": above}, ["label map", *scenes.MOODS], scale=_scale(generator)),
+        image_grid({"generated": below}, seeds, scale=_scale(generator)),
+        image_grid({title: walk}, shares, scale=_scale(generator)),
     ]
     facts = {
         "rows": ["real", "generated", "walk"],
@@ -147,6 +147,11 @@ def gallery(generator: Synthesizer, evaluator: Segmenter) -> tuple[list[Figure],
         "walk": {mood: chosen.seeds[mood] for mood in ends},
     }
     return figures, facts
+
+
+def _scale(generator: Synthesizer) -> int:
+    """Small images are shown twice as large."""
+    return 2 if generator.size[0] <= 64 else 1
 
 
 def _ends_of_walk(chosen: Chosen, images: dict[str, np.ndarray]) -> list[str]:
@@ -167,14 +172,14 @@ def draw(checkpoint: Path, folder: Path, made_of: dict[str, str]) -> None:
     """Draws hero.png and gallery.png into `folder`.
 
     Args:
-        checkpoint: exported model of Scenes.
+        checkpoint: exported model of Scenes; the shipped evaluation network of its size has the name of its folder.
         folder: is there.
         made_of: what the figures are to say that they were made from, name -> SHA-256.
 
     Raises:
         InputError: no such checkpoint, one that the evaluation network does not fit, or files that cannot be written.
     """
-    generator, evaluator = load_generator(checkpoint), load_evaluator(EVALUATORS / "scenes-64")
+    generator, evaluator = load_generator(checkpoint), load_evaluator(EVALUATORS / checkpoint.name)
     figure, facts = hero(generator, evaluator)
     write([figure], folder / "hero.png", {"checkpoint": checkpoint.name, "made_of": made_of, **facts})
     figures, facts = gallery(generator, evaluator)

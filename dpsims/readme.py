@@ -26,7 +26,7 @@ from dpsims.model_card import card, duration
 from dpsims.paths import CHECKPOINTS, DATA, EVALUATORS, ROOT
 from dpsims.readme_claim import claim
 
-SHOWN = "scenes-64"  # the checkpoint of the figures
+SHOWN = "scenes-64"  # the checkpoint of the figures; the evaluation network of its size has its name
 FIGURES = ("hero.png", "gallery.png")
 AGAIN = "To be checked again: this was written about earlier weights."
 
@@ -166,7 +166,7 @@ def made_of() -> dict[str, str]:
     """SHA-256 of the weights that the figures are made from."""
     files = {
         "generator": CHECKPOINTS / SHOWN / "generator.safetensors",
-        "evaluator": EVALUATORS / "scenes-64" / "weights.safetensors",
+        "evaluator": EVALUATORS / SHOWN / "weights.safetensors",
     }
     missing = [file for file in files.values() if not file.is_file()]
     if missing:
