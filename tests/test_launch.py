@@ -110,7 +110,7 @@ def test_steps_are_read_from_a_log_that_is_being_written(tmp_path, rows, steps):
 STAND_INS = {
     "srun": """while [[ $1 == --* ]]; do shift; done
         for ((n = 0; n < SLURM_NNODES; n++)); do SLURM_NODEID=$n "$@" & done; wait -n; code=$?; wait; exit $code""",
-    "scontrol": """[ $1 == requeue ] && echo $2 > requeued || printf "%s\n" host0 host1""",
+    "scontrol": """[ $1 == requeue ] && echo $2 saved.* > requeued || printf "%s\n" host0 host1""",
     "scancel": """[ "$1 $2" == "--signal=TERM 77" ] && kill -TERM $(cat pid.*)""",
     # as torchrun ends: with an error, and a moment after it was asked
     "accelerate": """trap "sleep 0.3; touch saved.$SLURM_NODEID; exit 1" TERM
@@ -154,7 +154,8 @@ def test_the_scripts_of_the_readme_launch_stop_and_queue_again(job):
     time.sleep(0.2)  # the last pid is in its file
     script.send_signal(signal.SIGUSR1)
     assert script.communicate(timeout=20)[1] == b""
-    assert (folder / "requeued").read_text() == "77\n" and len(list(folder.glob("saved.*"))) == nodes, "saved first"
+    saved = [f"saved.{node}" for node in range(nodes)]
+    assert (folder / "requeued").read_text().split() == ["77", *saved], "by the time that the job is queued again"
     for node in range(nodes):
         command, *words = (folder / f"given.{node}").read_text().split("\0")[:-1]
         given = launch_command_parser().parse_args(words)  # exits where it does not know a flag
