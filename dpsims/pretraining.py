@@ -21,6 +21,7 @@ Shapes: B batch, H x W image, K = 24 texture classes, l a level of stride s_l.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ from dpsims import checkpoint
 from dpsims.checks import as_device, as_seeds, check_pool
 from dpsims.data.texture_world import LIGHTS, TextureBatch, render
 from dpsims.data.textures import TEXTURES
+from dpsims.data.workers import in_order
 from dpsims.errors import InputError
 from dpsims.files import make_folder
 from dpsims.images import channels_first, from_bytes
@@ -97,27 +99,32 @@ def _loss(student: _Student, images: Tensor, textures: Tensor, lights: Tensor) -
 
 
 class _Pool:
-    """A ring of rendered images: `refresh` puts newly drawn ones in place of the oldest, `batch` draws with random
-    flips.
+    """A ring of rendered images: `refresh` puts `fresh` newly drawn ones in place of the oldest, as often as `times`;
+    `batch` draws with random flips. `jobs` processes draw ahead.
     """
 
-    def __init__(self, count: int, size: int, seed: int, progress: bool) -> None:
-        self.size, self.seed, self.drawn = size, seed, 0
+    def __init__(
+        self, count: int, size: int, seed: int, progress: bool, fresh: int = 0, times: int = 0, jobs: int = 1
+    ) -> None:
+        self.drawn = 0
+        first = [range(start, min(start + 64, count)) for start in range(0, count, 64)]
+        later = [range(start, start + fresh) for start in range(count, count + times * fresh, fresh or 1)]
+        self.renders = in_order(partial(render, size=size, seed=seed), first + later, jobs)
         self.images = np.empty((count, size, size, 3), np.uint8)
         self.textures = np.empty((count, size, size), np.uint8)
         self.lights = np.empty(count, np.uint8)
         self.random = np.random.Generator(np.random.Philox(key=[seed, 0x9001]))
         with tqdm(total=count, desc="texture world", unit="image", disable=not progress) as bar:
             while self.drawn < count:
-                n = min(64, count - self.drawn)
-                self.refresh(n)
-                bar.update(n)
+                bar.update(self.refresh())
 
-    def refresh(self, n: int) -> None:
-        fresh = render(range(self.drawn, self.drawn + n), self.size, seed=self.seed)
+    def refresh(self) -> int:
+        fresh = next(self.renders)
+        n = len(fresh.lights)
         at = np.arange(self.drawn, self.drawn + n) % len(self.lights)
         self.images[at], self.textures[at], self.lights[at] = fresh.images, fresh.textures, fresh.lights
         self.drawn += n
+        return n
 
     def batch(self, n: int) -> TextureBatch:
         at = self.random.integers(len(self.lights), size=n)
@@ -148,7 +155,7 @@ def _train(student: _Student, pool: _Pool, steps: int, batch_size: int, device: 
     student.train()
     with tqdm(total=steps, desc="pretrain", unit="step", disable=not progress) as bar:
         for step in range(steps):
-            pool.refresh(batch_size // 4)  # so each image is seen about four times
+            pool.refresh()  # so each image is seen about four times
             inputs = _to_device(pool.batch(batch_size), device)
             with torch.autocast(device.type, torch.bfloat16):
                 loss = _loss(student, *inputs)
@@ -211,14 +218,16 @@ def pretrain(
     pool: int = 8192,
     device: str | torch.device | None = None,
     progress: bool = True,
+    jobs: int = 1,
 ) -> dict:
     """Train the backbone on the texture world and write OUT/weights.safetensors and OUT/provenance.json.
 
     `size`: pixels, a multiple of 32. `steps` of `batch_size` images, a quarter of them newly drawn at each step;
-    `pool`: images kept in memory for the rest. `device`: default the GPU where there is one. The default arguments take
-    about 9 minutes on one free core. Returns the provenance: command, commit, seed, hardware, seconds, metrics on 1,024
-    held-out images (measured with the float16 weights as saved), sha256 of the weights. Raises `InputError` for
-    arguments out of range, a device that is not here, an `out` that cannot be written; all before anything is made.
+    `pool`: images kept in memory for the rest. `device`: default the GPU where there is one. `jobs`: processes that
+    draw; the images are the same. The default arguments take about 9 minutes on one free core. Returns the provenance:
+    command, commit, seed, hardware, seconds, metrics on 1,024 held-out images (measured with the float16 weights as
+    saved), sha256 of the weights. Raises `InputError` for arguments out of range, a device that is not here, an `out`
+    that cannot be written; all before anything is made.
     """
     if size < 32 or size % 32:
         raise InputError(f"pretrain: size {size} is not a multiple of 32; choose 64, 96, 128, ...")
@@ -234,7 +243,7 @@ def pretrain(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         student = _Student().to(device, memory_format=torch.channels_last)
-    images = _Pool(pool, size, seed, progress)
+    images = _Pool(pool, size, seed, progress, fresh=batch_size // 4, times=steps, jobs=jobs)
     _train(student, images, steps, batch_size, device, progress)
     _calibrate(student, images, batch_size, device)
     state = checkpoint.halved(student.trunk.state_dict())

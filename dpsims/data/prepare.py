@@ -17,6 +17,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from dpsims.data.guard import check_room, locked, stop_signals
 from dpsims.data.index import FORMAT, again, read_index
 from dpsims.data.prepared import PreparedData
 from dpsims.data.sizes import checked_size
+from dpsims.data.workers import in_order
 from dpsims.errors import InputError
 from dpsims.files import sha256
 from dpsims.labels import LabelSpace, count_ids, label_space
@@ -48,6 +50,7 @@ def prepare_scenes(
     n_val: int = 500,
     seed: int = 0,
     progress: bool = True,
+    jobs: int = 1,
 ) -> Path:
     """Draw Scenes into a folder, once: with the same arguments again it returns at once.
 
@@ -58,6 +61,7 @@ def prepare_scenes(
         n_val: images of the split "val".
         seed: of the data set.
         progress: show a bar.
+        jobs: processes that draw; the images are the same.
 
     Returns:
         `out` as an absolute path.
@@ -79,8 +83,8 @@ def prepare_scenes(
     }
 
     def draw(split: str, count: int) -> Iterator[Chunk]:
-        for start in range(0, count, CHUNK):
-            batch = scenes.render(range(start, min(start + CHUNK, count)), (height, width), seed=seed, split=split)
+        numbers = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+        for batch in in_order(partial(scenes.render, size=(height, width), seed=seed, split=split), numbers, jobs):
             yield batch.images, batch.labels, batch.moods
 
     return write_prepared(out, header, {"train": n, "val": n_val}, draw, progress=progress)
@@ -94,12 +98,14 @@ def ensure_scenes(
     *,
     out: str | Path | None = None,
     progress: bool = True,
+    jobs: int = 1,
 ) -> Path:
     """The prepared Scenes of these arguments, made when missing; in the cache, or in `out`. See `prepare_scenes`."""
     height, width = checked_size(size, "scenes")
     side = f"{height}" if height == width else f"{height}x{width}"
     name = f"scenes-{side}-n{n}-v{n_val}-s{seed}-version{scenes.VERSION}"
-    return prepare_scenes(out or paths.CACHE / name, size=size, n=n, n_val=n_val, seed=seed, progress=progress)
+    folder = out or paths.CACHE / name
+    return prepare_scenes(folder, size=size, n=n, n_val=n_val, seed=seed, progress=progress, jobs=jobs)
 
 
 def classes(space: LabelSpace) -> dict[str, Any]:

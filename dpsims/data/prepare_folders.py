@@ -23,6 +23,7 @@ from dpsims.data.folders import Folders, Pair, find_folders
 from dpsims.data.guard import check_room, locked
 from dpsims.data.index import FORMAT, again, read_index
 from dpsims.data.sizes import checked_size
+from dpsims.data.workers import cores
 from dpsims.errors import InputError
 from dpsims.files import write_text, writing
 from dpsims.labels import LabelSpace
@@ -239,16 +240,11 @@ def _read(
     report, done = Report(folders.encoding.space, folders.ignored, [str(one) for one in folders.alone], kind), []
     total = sum(len(chunk.pairs) for chunk in chunks)
     with tqdm(total=total, desc=f"check {folders.dataset}", unit="pair", disable=not progress) as bar:
-        for shard in shards.make_shards(chunks, _cores() if jobs is None else jobs):
+        for shard in shards.make_shards(chunks, cores() if jobs is None else jobs):
             report.add(shard)
             done.append(shard)
             bar.update(shard.total)
     return report, done
-
-
-def _cores() -> int:
-    """Those that this process may use, where the system says so."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _listing(folders: Folders) -> str:

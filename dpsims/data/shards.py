@@ -6,15 +6,9 @@ hash of all that its content depends on, so a later run takes it as it is, and o
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +16,12 @@ import numpy as np
 
 from dpsims.data.folders import Pair
 from dpsims.data.pairs import convert
+from dpsims.data.workers import in_order
 from dpsims.encodings import Encoding, Palette
 from dpsims.errors import InputError
 
 VERSION = 2  # one more whenever the same files give other arrays
 CHUNK = 32  # pairs; of 256 x 256 pixels they take 8 MB
-FEW = 4  # chunks; fewer are made here, since a process takes a second to start
 
 
 class Chunk(NamedTuple):
@@ -60,38 +54,7 @@ def make_shards(chunks: Sequence[Chunk], jobs: int) -> Iterator[Shard]:
     Raises:
         InputError: the disk is full or closed, or a process was killed.
     """
-    if jobs < 2 or len(chunks) < FEW:
-        yield from map(_make_shard, chunks)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads
-    with ProcessPoolExecutor(min(jobs, len(chunks)), context, _start_worker) as pool:
-        under_way: deque[Future[Shard]] = deque()
-        try:
-            for chunk in chunks:  # a few ahead, not all: the pairs of a large data set are many
-                under_way.append(pool.submit(_make_shard, chunk))
-                if len(under_way) > 3 * jobs:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        except BrokenProcessPool:
-            raise InputError(
-                "a process that reads files was ended from outside; is there memory for all? Give jobs=1 for one "
-                "process (and in a script call this under `if __name__ == '__main__':`)"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Ctrl-C is the parent's to answer; and when the parent is killed nobody else would end this process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    return in_order(_make_shard, chunks, jobs)
 
 
 def _make_shard(chunk: Chunk) -> Shard:
