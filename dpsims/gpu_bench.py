@@ -103,9 +103,10 @@ def bench(load: Load, done: dict[str, Any], keep: Callable[[dict[str, Any]], Non
 
     Returns:
         device: its name; matrix_tflops: the peak, 10^12 operations a second; memory_of: whose peak_memory_mib is;
-        float32_tf32: whether cuDNN may round float32 convolutions to TF32; rows: work, size_px, batch, mode, ms (median, least, most of a
-        call), images_per_s, gmacs_per_image (10^9 multiply-adds), tflops, share_of_peak (of matrix_tflops; bf16 alone),
-        peak_memory_mib; or `failed`: "out of memory" instead of the last six.
+        float32_tf32: whether cuDNN may round float32 convolutions to TF32; repeats; and rows, each of work, size_px,
+        batch, mode, ms (median, least, most of a call), images_per_s, gmacs_per_image (10^9 multiply-adds), tflops,
+        share_of_peak (of matrix_tflops; bf16 alone), peak_memory_mib; or `failed`: "out of memory" instead of the last
+        six.
     """
     device = device_name()
     if done.get("device") != device:  # rows of two devices do not compare

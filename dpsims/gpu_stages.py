@@ -167,7 +167,8 @@ def export(session: "Session", entry: dict[str, Any]) -> None:
     """The model as it is shipped, with growth.png."""
     made = export_run(session.work / "run", session.work / "export")
     size = sum(file.stat().st_size for file in made.iterdir())
-    entry |= {"bytes": size, "within_limit": size <= EXPORT_LIMIT}
+    step = newest_step(session.work / "run")
+    entry |= {"step": step, "bytes": size, "within_limit": size <= EXPORT_LIMIT}
 
 
 def notebook(session: "Session", entry: dict[str, Any]) -> None:
@@ -182,6 +183,11 @@ def notebook(session: "Session", entry: dict[str, Any]) -> None:
         shutil.copy(folder / NOTEBOOK, session.work / NOTEBOOK)
     if ended.returncode:
         raise InputError(f"notebook 03 ended with exit code {ended.returncode}; its output is above")
+
+
+def stale(session: "Session", entry: dict[str, Any]) -> bool:
+    """Whether a stage was done for an older checkpoint: `--stages evaluate,export` measures a training under way."""
+    return "step" in entry and entry["step"] != newest_step(session.work / "run")
 
 
 def missing(name: str) -> str:
