@@ -9,9 +9,9 @@ it stopped, and the same command goes on after the time is over, on a fresh mach
                              results.json, backbone/, evaluator/, run/, evaluation.json, export/, the notebook
     DIR/samples.png          the newest sample sheet
 
-Parts have at most 15 MiB. A checkpoint of scenes128 takes 39 MB (its training_state.pt alone 22), so a training under
-way has three parts or four; when it is finished only what is used goes on, about 20 MB. Prepared data do not travel:
-they are drawn again, by all cores.
+Parts have at most 15 MiB. A checkpoint of scenes128 takes 39 MB (its training_state.pt alone 22), one at 256 px 40, so
+a training under way has three parts; when it is finished only what is used goes on, about 25 MB. Prepared data do not
+travel: they are drawn again, by all cores.
 
 The calls for the tool `run` (README.md of the device, lent here; $OUT comes back: at most 8 files of 16 MiB, 64 MiB
 together; the working tree and `carry`: 64 MiB, of which the tree takes 16). Here once, with RETURNED the folder
@@ -170,7 +170,7 @@ class Session:
             elif stands := self._stage(name, entry, left):
                 return self._end(f"stage {name} {stands}")
         self.keep()
-        print(f"all stages done{', but ' + ', '.join(lacking) if lacking else ''}: {self.out}", flush=True)
+        print(f"all stages done{', but ' + ', '.join(lacking) if lacking else ''}; {self._size()}", flush=True)
         return 0
 
     def _stage(self, name: str, entry: dict[str, Any], left: float) -> str:
@@ -202,11 +202,16 @@ class Session:
             )
         return stands
 
+    def _size(self) -> str:
+        sizes = [file.stat().st_size for file in self.out.iterdir() if file.is_file()]
+        return f"{self.out}: {sum(sizes) / 2**20:.1f} MiB in {len(sizes)} files"
+
     def _time_is_over(self) -> bool:
         return time.monotonic() >= self.deadline
 
     def _end(self, where: str) -> int:
         print(f"{where}; run the same command again to go on", flush=True)
+        print(self._size(), flush=True)
         return 130 if self.over and not self._time_is_over() else 0
 
     def _say(self, name: str, text: str) -> None:

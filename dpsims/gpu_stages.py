@@ -87,7 +87,7 @@ def training(size: int, settings: Iterable[str] = ()) -> Config:
     fixed = [
         f"data.height={size}", f"data.width={size}", "data.num_images=6000", f"generator.channels={channels}",
         f"train.batch_size={batch}", "train.steps=8000", "train.decay_from=0.5", "train.checkpoint_every=1000",
-        "train.sample_every=2000",
+        f"train.sample_every={2000 * size // 128}",  # a sheet of 256 px has 2.5 MB, and all have to travel
     ]  # fmt: skip
     return override(config, [*fixed, *settings])
 
