@@ -14,7 +14,7 @@ a training under way has three parts; when it is finished only what is used goes
 travel: they are drawn again, by all cores.
 
 The calls for the tool `run` (README.md of the device, lent here; $OUT comes back: at most 8 files of 16 MiB, 64 MiB
-together; the working tree and `carry`: 64 MiB, of which the tree takes 16). Here once, with RETURNED the folder
+together; the working tree and `carry`: 64 MiB, of which the tree takes 18). Here once, with RETURNED the folder
 `files_at` of the last reply:
 
     printf '/.gpu/\\n/.whl/\\n' >> .git/info/exclude
@@ -92,6 +92,8 @@ class Session:
         self.state = self._open(resume)
 
     def _open(self, resume: bool) -> dict[str, Any]:
+        from dpsims.run_folder import SAME_RESULTS
+
         there, here = _results(self.out), _results(self.work)
         if (there or here) and not resume:
             where = self.out if there else self.work
@@ -101,12 +103,14 @@ class Session:
             here = _results(self.work)
         plan = json.loads(json.dumps(self.plan.to_dict()))
         state = here or {"format": FORMAT, "session": uuid.uuid4().hex, "calls": 0, "plan": plan, "stages": {}}
-        if state["plan"] != plan:
-            other = ", ".join(_differences(state["plan"], plan))
+        free = {f"training.{name}" for name in SAME_RESULTS}  # a training that ran out of memory goes on with others
+        other = [text for name, text in _differences(state["plan"], plan) if name not in free]
+        if other:
+            said = ", ".join(other[:3])
             raise InputError(
-                f"{self.work}: a session with another plan ({other}); give the same options, or a new --out"
+                f"{self.work}: a session with another plan ({said}); give the same options, or a new --out"
             )
-        return state
+        return state | {"plan": plan}
 
     def entry(self, stage: str) -> dict[str, Any]:
         """What results.json says of a stage; {} of one that never began."""
@@ -252,12 +256,12 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """Names of the first values that differ."""
+def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, str]]:
+    """The values that differ, by name, as text."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
-        return [] if old == new else [f"{name} {old!r} there, {new!r} here"]
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return [text for key in keys for text in _differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))][:3]
+        return [] if old == new else [(name, f"{name} {old!r} there, {new!r} here")]
+    keys = {**old, **new}
+    return [each for key in keys for each in _differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]
 
 
 def _arguments(line: Sequence[str] | None) -> argparse.Namespace:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -114,6 +115,8 @@ def test_done_stages_are_skipped_on_a_fresh_machine_too(whole, data, tmp_path, c
         Session(tiny(data), out, tmp_path / "work", minutes=10)
     with pytest.raises(InputError, match="another plan .training.train.steps 4 there, 5 here"):
         Session(tiny(data, 5), out, tmp_path / "work", minutes=10, resume=True)
+    saving = replace(again.plan, training=override(again.plan.training, ["train.accumulate=2"]))
+    assert Session(saving, out, tmp_path / "work", minutes=10, resume=True).plan is saving, "no result depends on it"
 
 
 LONG = 10  # steps of the trainings that are stopped
