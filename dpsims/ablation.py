@@ -28,13 +28,14 @@ import torch
 
 from dpsims.ablation_statistics import FORMAT, findings
 from dpsims.checkpoint import checkpoints, provenance, read_provenance
-from dpsims.config import Config, override, preset
+from dpsims.config import Config, override
 from dpsims.data.prepare import ensure_scenes
 from dpsims.data.prepared import open_prepared, settings_of
 from dpsims.errors import InputError
 from dpsims.evaluation.measuring import Yardstick
 from dpsims.evaluation.protocol import describe, measure_checkpoint, open_yardstick, usual_evaluator
 from dpsims.files import read_json, write_json, write_text
+from dpsims.presets import preset
 from dpsims.sheets import read_sheet
 from dpsims.training import DeadRun, fit
 

@@ -3,6 +3,7 @@
 Counted on the meta device, from shapes alone: convolutions and matrix products, as `torch.utils.flop_counter` has them.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from dpsims.evaluation import report
@@ -38,7 +39,6 @@ def cost(name: str) -> dict[str, Any]:
     """
     import timm
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from dpsims.models.backbone import STRIDES
     from dpsims.models.timm_pyramid import fit, padded, run
@@ -47,14 +47,23 @@ def cost(name: str) -> dict[str, Any]:
     with torch.device("meta"):
         model = timm.create_model(name, features_only=True, **fitted.options).eval()
         sides = fitted.fixed or padded((SIDE, SIDE), fitted.multiple)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            run(model, torch.empty(1, 3, *sides))
+        macs = gmacs(lambda: run(model, torch.empty(1, 3, *sides)))
     return {
         "channels": fitted.channels,
         "strides": fitted.reductions,
         "parameters": round(sum(p.numel() for p in model.parameters()) / 1e6, 2),
-        "gmacs": round(counter.get_total_flops() / 2e9, 2),
+        "gmacs": round(macs, 2),
     }
+
+
+def gmacs(work: Callable[[], Any]) -> float:
+    """10^9 multiply-adds of the convolutions and matrix products that a call does, without gradient."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() / 2e9
 
 
 def table() -> str:

@@ -21,13 +21,13 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from dpsims.checkpoint import fold_spectral_norm, provenance
-from dpsims.config import preset
 from dpsims.data import scenes
 from dpsims.data.loader import TrainingBatches
 from dpsims.data.prepare import ensure_scenes
 from dpsims.data.prepare_folders import prepare_folders
 from dpsims.data.prepared import load_prepared
 from dpsims.files import check_file, write_json
+from dpsims.presets import preset
 from dpsims.synthesis import build_generator
 from dpsims.training import Trainer
 

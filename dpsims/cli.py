@@ -187,11 +187,22 @@ def train_evaluators(
 
 @app.command()
 def train(
-    preset: Annotated[str, Option(help="Training preset, such as scenes64, scenes128 or tiny (see dpsims/config.py).")],
-    out: Annotated[Path, Option(help="Run folder: config.json, metrics.csv, sample sheets, checkpoints.")],
+    preset: Annotated[
+        str,
+        Option(
+            help="Training preset, such as scenes64, tiny or, of the paper's sizes, ade20k256, coco256, cityscapes512 "
+            "(see dpsims/presets.py)."
+        ),
+    ],
+    out: Annotated[
+        Path | None, Option(help="Run folder: config.json, metrics.csv, sample sheets, checkpoints.")
+    ] = None,
     settings: Settings = None,
     resume: Annotated[bool, Option("--resume", help="Continue the run in --out exactly where it stopped.")] = False,
     data: Annotated[Path | None, Option(help="Prepared data set; the preset's own, made on demand, if none.")] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Print sizes, GMACs and an estimate of the memory in GB; train nothing.")
+    ] = False,
 ) -> None:
     """Train a generator and a discriminator; Ctrl-C and SIGTERM save and say how to resume.
 
@@ -201,12 +212,16 @@ def train(
 
     Example: dpsims train --preset scenes64 --set train.steps=2000 --set loss.lambda_diversity=4 --out runs/mine
     """
-    from dpsims.config import override
-    from dpsims.config import preset as named
-    from dpsims.data.prepared import settings_of
+    from dpsims.presets import configured
 
-    of_data = [] if data is None else settings_of(data)
-    config = override(named(preset), [*of_data, *(settings or [])])  # a typing error is told before torch is loaded
+    if out is None and not dry_run:
+        raise InputError("train: give --out, the run folder, or --dry-run")
+    config = configured(preset, data, settings or [])  # a typing error is told before torch is loaded
+    if dry_run:
+        from dpsims.dry_run import report
+
+        print(report(config))
+        return
     from dpsims.evaluation.judge import FrechetJudge
     from dpsims.processes import launched
     from dpsims.training import fit

@@ -2,14 +2,13 @@
 
 The trailing comment of a field gives its unit or its choices, then its standing: *published* (read in the paper's
 public parts), *recalled* (by people who know the paper, not checked against its text) or *default* (ours, or from the
-closest
-relatives: OASIS, Dual-Pyramid GAN, Projected GAN, CUT). Only the published ones are the paper's word.
+closest relatives: OASIS, Dual-Pyramid GAN, Projected GAN, CUT). Only the published ones are the paper's word.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -125,7 +124,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Config:
-    """A training, whole. `preset` makes one, `override` changes fields, `save` and `load` keep it as JSON."""
+    """A training, whole. `dpsims.presets` makes one, `override` changes fields, `save` and `load` keep it as JSON."""
 
     data: Data = field(default_factory=Data)
     discriminator: Discriminator = field(default_factory=Discriminator)
@@ -241,68 +240,3 @@ def load(path: str | Path) -> Config:
         return from_dict(nested)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-
-
-def _small_scenes(train: Train, loss: Loss) -> Config:
-    """What images of 64 px need beside the defaults; each field says what it is, and the trials are in data/results."""
-    return Config(
-        discriminator=Discriminator(finest_stride=1, noise_field="image", noise_max=0.8),
-        generator=Generator(noise_places=True, padding="replicate", noise_max_size=32),
-        loss=loss,
-        train=train,
-    )
-
-
-def scenes64() -> Config:
-    """Scenes at 64 px: the recipe of the shipped checkpoint; an hour or less on one CPU core."""
-    return _small_scenes(
-        Train(
-            steps=7000,
-            lr_generator=1.5e-4,
-            lr_discriminator=6e-4,
-            warmup_steps=200,
-            decay_from=0.4571429,  # step 3,200
-            ema_decay=0.999,
-            sample_every=1000,
-            checkpoint_every=250,
-        ),
-        Loss(diversity_threshold_late=0.1),
-    )
-
-
-def scenes128() -> Config:
-    """Scenes at 128 px, grown from the shipped checkpoint at 64: two hours on one CPU core."""
-    small = scenes64()
-    return replace(
-        small,
-        data=replace(small.data, height=128, width=128),
-        generator=replace(small.generator, channels=(*small.generator.channels, 24)),
-        train=replace(small.train, start_from="scenes-64", steps=5500, decay_from=0.3636364, sample_every=500),
-    )
-
-
-def scenes64_quick() -> Config:
-    """Scenes at 64 px for the demo: 600 steps, a few minutes on two CPU cores."""
-    return _small_scenes(Train(lr_generator=3e-4, lr_discriminator=1.2e-3), Loss())
-
-
-def tiny() -> Config:
-    """A model too small to be any good, for tests and for trying the code: seconds on one CPU core."""
-    return Config(
-        data=Data(num_images=64),
-        discriminator=Discriminator(channels=(16, 16, 16, 16, 16, 16), statistics_images=32),
-        generator=Generator(channels=(16, 16, 16, 16, 16, 16), label_channels=8, noise_tokens=4, noise_dim=8,
-                            noise_heads=2),
-        train=Train(steps=6, batch_size=4, warmup_steps=2, log_every=1, grad_norm_every=3, sample_every=3,
-                    checkpoint_every=2),
-    )  # fmt: skip
-
-
-PRESETS: dict[str, Callable[[], Config]] = {f.__name__: f for f in (scenes64, scenes64_quick, scenes128, tiny)}
-
-
-def preset(name: str) -> Config:
-    """A named training configuration; raises InputError for an unknown name."""
-    if name not in PRESETS:
-        raise InputError(f"unknown training preset {name!r}; known: {', '.join(PRESETS)}")
-    return PRESETS[name]()

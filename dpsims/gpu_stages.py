@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from dpsims import gpu_bench
 from dpsims.checkpoint import checkpoints, export_run
-from dpsims.config import Config, override, preset
+from dpsims.config import Config, override
 from dpsims.data.prepare import ensure_scenes
 from dpsims.data.workers import cores
 from dpsims.errors import InputError
 from dpsims.evaluation.protocol import evaluate_checkpoint
 from dpsims.evaluation.segmenter import train_evaluator
 from dpsims.gpu_bench import Load
+from dpsims.presets import preset
 from dpsims.pretraining import pretrain
 from dpsims.training import fit
 

@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 
 from dpsims.checkpoint import checkpoints
 from dpsims.config import override
-from dpsims.config import preset as named
 from dpsims.data.guard import stop_signals
 from dpsims.errors import InputError
+from dpsims.presets import preset as named
 from dpsims.training import FitResult
 
 LOOK_EVERY = 0.5  # seconds between two looks at the log

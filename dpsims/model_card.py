@@ -16,6 +16,7 @@ from dpsims.errors import InputError
 from dpsims.evaluation import report
 from dpsims.labels import classes_of
 from dpsims.paths import BACKBONES
+from dpsims.presets import PRESETS
 
 FILES = {
     "generator.safetensors": "the generator, averaged over the training (EMA), float16, spectral norm folded",
@@ -125,7 +126,7 @@ def duration(seconds: float) -> str:
 def training_command(config: Config) -> str:
     """`dpsims train` with the nearest preset and all that differs from it, apart from where prepared data lay."""
     wanted, differ = config.flat(), {}
-    for name, make in configuration.PRESETS.items():
+    for name, make in PRESETS.items():
         there = make().flat()
         differ[name] = {k: v for k, v in wanted.items() if there[k] != v and k != "data.path"}
     name = min(differ, key=lambda name: len(differ[name]))

@@ -43,7 +43,7 @@ def fit(
     """Trains a DP-SIMS.
 
     Args:
-        config: what to train; see `dpsims.config.preset`.
+        config: what to train; see `dpsims.presets.preset`.
         out: run folder; see `dpsims.checkpoint` for what is in it.
         resume: go on from the newest checkpoint in `out`, exactly as if nothing had happened; starts afresh where there
             is none. Without it a folder that holds a run is refused.

@@ -5,8 +5,9 @@ import sys
 import torch
 from safetensors.torch import save_file
 
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.prepared import load_prepared
+from dpsims.presets import preset
 from dpsims.processes import launched
 from dpsims.training import Trainer
 

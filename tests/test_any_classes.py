@@ -8,12 +8,13 @@ from trees import dpsims, drawn, space_of
 
 from dpsims import load_generator
 from dpsims.checkpoint import export_run, resolve
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.loader import ReadAhead, TrainingBatches, in_order, middle, prepared_data
 from dpsims.data.prepared import load_prepared, settings_of
 from dpsims.errors import InputError
 from dpsims.images import to_uint8
 from dpsims.labels import read_classes
+from dpsims.presets import preset
 from dpsims.training import FitResult, fit
 
 TINY = ["train.steps=2", "train.checkpoint_every=1", "train.sample_every=2", "discriminator.statistics_images=4"]

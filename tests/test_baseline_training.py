@@ -10,10 +10,11 @@ from torch import nn
 
 from dpsims import losses
 from dpsims.checkpoint import export_run
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepared import load_prepared
 from dpsims.errors import InputError
+from dpsims.presets import preset
 from dpsims.synthesis import load_discriminator, load_generator
 from dpsims.training import Trainer, fit
 

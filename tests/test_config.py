@@ -7,8 +7,9 @@ import json
 import pytest
 
 from dpsims import config, limits
-from dpsims.config import PRESETS, Config, from_dict, load, override, preset
+from dpsims.config import Config, from_dict, load, override
 from dpsims.errors import InputError
+from dpsims.presets import PRESETS, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -15,7 +15,6 @@ from safetensors import safe_open
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from dpsims import config
 from dpsims.data import scenes
 from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepared import load_prepared
@@ -36,6 +35,7 @@ from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.segmenter import load_evaluator, train_evaluator
 from dpsims.images import from_bytes, to_bytes
 from dpsims.paths import CHECKPOINTS, EVALUATORS
+from dpsims.presets import preset
 
 SMALL = {"diversity_maps": 2, "samples_per_map": 6, "batch_size": 5}
 
@@ -367,7 +367,7 @@ def test_a_checkpoint_is_measured_into_one_json_file(folder, data, tmp_path, mon
     monkeypatch.setattr(protocol, "CACHE", tmp_path / "cache")
     stub = ModuleType("dpsims.synthesis")
     draw = colour_by_class_and_mood(data)
-    generator = Mock(side_effect=lambda labels, seed: draw(labels, seed), config=config.preset("tiny"))
+    generator = Mock(side_effect=lambda labels, seed: draw(labels, seed), config=preset("tiny"))
     generator.configure_mock(space=data.space, size=(64, 64))
     stub.load_generator = lambda path, device: generator
     monkeypatch.setitem(sys.modules, "dpsims.synthesis", stub)

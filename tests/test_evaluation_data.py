@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from dpsims import load_generator
 from dpsims.cli import app
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.loader import prepared_data
 from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepare_folders import prepare_folders
@@ -28,6 +28,7 @@ from dpsims.evaluation.segmenter import _pixel_loss, load_evaluator, train_evalu
 from dpsims.files import sha256
 from dpsims.images import channels_first, to_uint8
 from dpsims.paths import CHECKPOINTS, DATA
+from dpsims.presets import preset
 
 
 def without_photographs(folder: Path, split: str) -> Path:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dpsims.config import preset
 from dpsims.data import scenes
 from dpsims.errors import InputError
 from dpsims.explorer.panel import ExplorerPanel, noise_strength, png, recoloured
 from dpsims.labels import label_space
+from dpsims.presets import preset
 from dpsims.synthesis import Synthesizer, build_generator
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from dpsims import gpu_session, gpu_stages, parcels, pretraining
 from dpsims.checkpoint import checkpoints
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepared import load_prepared
 from dpsims.data.workers import in_order
@@ -23,6 +23,7 @@ from dpsims.gpu_bench import IMAGE, STEP, Load
 from dpsims.gpu_session import Session, main
 from dpsims.gpu_stages import Plan, plan, training
 from dpsims.paths import ROOT
+from dpsims.presets import preset
 from dpsims.synthesis import load_generator
 from dpsims.training import Trainer
 

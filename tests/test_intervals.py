@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from dpsims import config
 from dpsims.data import scenes
 from dpsims.evaluation import texture
 from dpsims.evaluation.figures import Draws, Seen, coverage, fidelity, realism
@@ -16,6 +15,7 @@ from dpsims.evaluation.rebalancing import counted_moods, mood_weights
 from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.evaluation.segmenter import load_evaluator
 from dpsims.evaluation.texture import Standardiser, TextureFeatures, kinship
+from dpsims.presets import preset as preset_of
 
 MOODS = scenes.MOODS
 COUNT = 120  # maps; many enough that a fair sampler misses no mood
@@ -190,7 +190,7 @@ def test_a_dead_feature_is_not_blown_up():
 
 
 def test_the_second_network_is_not_the_discriminators():
-    preset = config.preset("scenes64")
+    preset = preset_of("scenes64")
     assert texture.NAME != preset.discriminator.backbone and "at most" in kinship(replace_loss(preset, 0.0))
     assert kinship(replace_loss(preset, 1.0)).startswith("the same weights: the contrastive loss")
     same = replace(preset, discriminator=replace(preset.discriminator, backbone=texture.NAME))

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from dpsims import load_generator
 from dpsims.cli import app
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.loader import prepared_data
 from dpsims.data.prepare_folders import check_folders, prepare_folders
 from dpsims.data.prepared import load_prepared, settings_of
@@ -25,6 +25,7 @@ from dpsims.generation import generate_files
 from dpsims.images import to_uint8
 from dpsims.labels import label_space, resize_nearest
 from dpsims.paths import CHECKPOINTS
+from dpsims.presets import preset
 
 SHIPPED = CHECKPOINTS / "scenes-64"
 

@@ -16,11 +16,12 @@ from accelerate.commands.launch import launch_command_parser
 
 from dpsims import launch
 from dpsims.checkpoint import checkpoints
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.prepare import prepare_scenes
 from dpsims.errors import InputError
 from dpsims.launch import command_line, launch_training, steps_logged
 from dpsims.paths import ROOT
+from dpsims.presets import preset
 from dpsims.run_folder import read_metrics
 
 CLUSTER = (ROOT / "README.md").read_text(encoding="utf-8").partition("## On a cluster")[2].partition("\n## ")[0]

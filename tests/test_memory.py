@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from dpsims.checkpoint import checkpoints
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepared import load_prepared
 from dpsims.errors import InputError
 from dpsims.models.backbone import Backbone
+from dpsims.presets import preset
 from dpsims.training import Trainer, fit
 
 DP_SIMS = ("loss.lambda_contrastive=0.5", "loss.contrastive_backbone=texture_resnet10t", "loss.class_weights=batch")

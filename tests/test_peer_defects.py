@@ -23,7 +23,7 @@ from trees import QUIET
 from dpsims import losses
 from dpsims.checkpoint import resolve
 from dpsims.cli import Dataset
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.loader import TrainingBatches
 from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepare_folders import prepare_folders
@@ -35,6 +35,7 @@ from dpsims.evaluation.segmentation import SegmentationScore
 from dpsims.images import to_bytes, to_uint8
 from dpsims.models import Backbone
 from dpsims.paths import ROOT
+from dpsims.presets import preset
 from dpsims.synthesis import build_generator, load_generator
 from dpsims.training import Trainer, fit
 

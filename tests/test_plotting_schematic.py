@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
 from dpsims import plotting_schematic
-from dpsims.config import override, preset
+from dpsims.config import override
+from dpsims.presets import preset
 from dpsims.synthesis import build_discriminator, build_generator
 
 

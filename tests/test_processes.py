@@ -13,10 +13,11 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepared import load_prepared
 from dpsims.errors import InputError
+from dpsims.presets import preset
 from dpsims.processes import Processes
 from dpsims.run_folder import read_metrics
 from dpsims.training import Trainer

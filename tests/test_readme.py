@@ -17,7 +17,7 @@ from PIL import Image
 matplotlib.use("Agg")
 
 from dpsims import config as configuration
-from dpsims import gallery, model_card, readme, readme_claim
+from dpsims import gallery, model_card, presets, readme, readme_claim
 from dpsims.data import scenes
 from dpsims.data.loader import to_uint8
 from dpsims.errors import InputError
@@ -240,12 +240,12 @@ OTHERS = ["train.seed=3", "discriminator.channels=8,8,8,8,8,8", "data.flip=false
 
 
 @pytest.mark.parametrize("settings", [[], OTHERS], ids=["as it is", "changed"])
-@pytest.mark.parametrize("name", configuration.PRESETS)
+@pytest.mark.parametrize("name", presets.PRESETS)
 def test_the_training_command_gives_the_configuration(name, settings):
-    wanted = configuration.override(configuration.preset(name), settings)
+    wanted = configuration.override(presets.preset(name), settings)
     words = model_card.training_command(wanted).split()
     given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-    assert configuration.override(configuration.preset(words[words.index("--preset") + 1]), given) == wanted
+    assert configuration.override(presets.preset(words[words.index("--preset") + 1]), given) == wanted
     assert len(given) <= len(settings)
 
 

@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 
 from dpsims import checkpoint
 from dpsims.checkpoint import best, checkpoints, read_provenance
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.prepare import prepare_scenes
 from dpsims.errors import InputError
 from dpsims.evaluation.judge import FrechetJudge
 from dpsims.evaluation.protocol import evaluate_checkpoint
+from dpsims.presets import preset
 from dpsims.run_folder import read_metrics
 from dpsims.training import Trainer, fit
 from dpsims.watch import naming_room

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dpsims.checkpoint import checkpoints, export_run
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.prepare import prepare_scenes
 from dpsims.errors import InputError
+from dpsims.presets import preset
 from dpsims.run_folder import COLUMNS, RunFolder, read_metrics
 from dpsims.training import Trainer, fit
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from dpsims import checkpoint, config
+from dpsims import checkpoint, config, presets
 from dpsims.checkpoint import backbone_sha256, read_provenance
 from dpsims.files import sha256
 from dpsims.models.backbone import embedded_backbones
@@ -16,7 +16,7 @@ SCENES = CHECKPOINTS / "scenes-64"
 
 def test_the_checkpoint_is_of_its_preset():
     shipped, facts = config.load(SCENES / "config.json"), read_provenance(SCENES)
-    assert shipped == config.preset("scenes64")
+    assert shipped == presets.preset("scenes64")
     assert facts["step"] == facts["steps"] == shipped.train.steps >= 5000
     assert facts["backbone_sha256"] == backbone_sha256(shipped), "trained with other backbone weights than are shipped"
     assert sum(file.stat().st_size for file in SCENES.iterdir()) < 8e6
@@ -47,7 +47,7 @@ def test_backbones_carry_their_hash(name):
     assert facts["sha256"] == sha256(folder / "weights.safetensors") and facts["command"].startswith("dpsims pretrain")
 
 
-def test_every_preset_names_backbones_that_are_here():
-    for name in config.PRESETS:
-        made = config.preset(name)
+def test_every_small_preset_names_backbones_that_are_here():
+    for name in presets.SMALL:
+        made = presets.preset(name)
         assert {made.discriminator.backbone, made.loss.contrastive_backbone} <= set(embedded_backbones())

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from dpsims.checkpoint import checkpoints, export_run, fold_spectral_norm, read_provenance
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepared import load_prepared
 from dpsims.errors import InputError
 from dpsims.files import sha256
+from dpsims.presets import preset
 from dpsims.synthesis import load_discriminator, load_generator
 from dpsims.training import Trainer, fit
 

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from dpsims import load_generator
-from dpsims.config import preset
 from dpsims.data.scenes import render
 from dpsims.errors import InputError
 from dpsims.generation import generate_files
 from dpsims.noise import class_region, interpolate
 from dpsims.paths import CHECKPOINTS
+from dpsims.presets import preset
 from dpsims.synthesis import noise_of_seed
 
 SHIPPED = CHECKPOINTS / "scenes-64"

@@ -19,13 +19,14 @@ from safetensors.torch import load_file, save_file
 
 from dpsims import draws
 from dpsims.checkpoint import checkpoints, export_run, fold_spectral_norm, read_provenance, resolve
-from dpsims.config import override, preset
+from dpsims.config import override
 from dpsims.data.loader import TrainingBatches, sampling_weights
 from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepared import load_prepared
 from dpsims.errors import InputError
 from dpsims.images import to_tensor, to_uint8
 from dpsims.optimisation import learning_rate_factor, update_ema
+from dpsims.presets import preset
 from dpsims.run_folder import read_metrics
 from dpsims.sheets import read_sheet
 from dpsims.synthesis import load_discriminator, load_generator

@@ -6,9 +6,10 @@ import os
 import pytest
 
 from dpsims import trials
-from dpsims.config import Config, override, preset
+from dpsims.config import Config, override
 from dpsims.data.prepare import prepare_scenes
 from dpsims.errors import InputError
+from dpsims.presets import preset
 from dpsims.training import fit
 
 

@@ -86,7 +86,8 @@ class NoiseCrossAttention(nn.Module):
         self.heads = heads
         self.from_place = None
         if places:
-            codes = torch.randn(1, channels, *places, generator=torch.Generator().manual_seed(places[0]))
+            drawn = torch.Generator().manual_seed(places[0])
+            codes = torch.randn(1, channels, *places, generator=drawn, device="cpu")
             self.register_buffer("places", codes, persistent=False)  # fixed by code, so not stored
             self.from_place = nn.Conv2d(channels, channels, 1, bias=False)
             nn.init.zeros_(self.from_place.weight)

@@ -111,10 +111,10 @@ def fixed_mixing(kind: str, channels: int, size: int, seed: int) -> Tensor:
     groups = channels // size
     generator = torch.Generator().manual_seed(seed)
     if kind == "random_orthogonal":
-        gaussian = torch.randn(groups, size, size, generator=generator, dtype=torch.float64)
+        gaussian = torch.randn(groups, size, size, generator=generator, dtype=torch.float64, device="cpu")
         return torch.linalg.qr(gaussian)[0].float()
     if kind == "random_mixing":
-        return torch.randn(groups, size, size, generator=generator) * (2 / size) ** 0.5
+        return torch.randn(groups, size, size, generator=generator, device="cpu") * (2 / size) ** 0.5
     return torch.eye(size).repeat(groups, 1, 1)
 
 

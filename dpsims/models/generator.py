@@ -28,7 +28,8 @@ class ReplicateConv2d(nn.Conv2d):
     """A convolution with replicated borders, padded in the precision of its input: autocast would pad in float32."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        with torch.autocast(input.device.type, enabled=False):
+        device = "cpu" if input.is_meta else input.device.type  # there is no autocast for meta tensors
+        with torch.autocast(device, enabled=False):
             padded = F.pad(input, self._reversed_padding_repeated_twice, mode="replicate")
         return F.conv2d(padded, weight, bias, self.stride)
 
