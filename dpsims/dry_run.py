@@ -23,8 +23,8 @@ from dpsims.step_memory import Networks, count, discriminator, memory, networks
 BACKBONES = ("convnext_large", "convnext_base", "swin_base_patch4_window7_224", "tf_efficientnet_lite4", "resnet50")
 CARDS = (16, 24, 40, 80)  # GB
 GB = 1e9  # bytes
-# share of a card left free for what the estimate does not count: with tensors of the moment, a step of ade20k256 (8
-# images on meta tensors, with backward) had 13 to 15 % more alive at once; the rest is for kernels and the allocator
+# share of a card left free for what the estimate does not count: with tensors of the moment a step of ade20k256 (8
+# images, on meta tensors, backward passes too) had 13 to 15 % more alive at once; the rest is for kernels and allocator
 SPARE = 0.25
 KINDS = ("bf16", "float32")
 ESTIMATE = (

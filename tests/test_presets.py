@@ -119,9 +119,9 @@ def test_what_is_counted_without_tensors_is_what_a_training_step_saves(data, var
     first_of_g = seen[2 * pieces] - seen[2 * pieces - 1]
     estimate = memory(config, networks(config), bf16, device="cpu")
     counted = [base + each * config.train.batch_size / pieces for base, each in estimate.moments]
-    # statistics of norms differ: a CPU keeps those of a group norm in float32, and none of a frozen batch norm; any map
-    # of 64 x 64 pixels has 16,384 bytes or more for each image
-    assert counted == pytest.approx([before_d, both + first_of_g], rel=0, abs=16_000)
+    # statistics of norms differ: a CPU keeps those of a group norm in float32, and none of the frozen batch norms, 12
+    # kB a backbone here; what has a number for every pixel of two images or more takes 32,768 bytes
+    assert counted == pytest.approx([before_d, both + first_of_g], rel=0, abs=32_000)
     assert estimate.fixed == step_memory.fixed_bytes(real)
     state = [v for o in (trainer.g_optimiser, trainer.d_optimiser) for s in o.state.values() for v in s.values()]
     there = [*trainer.ema.parameters(), *trainer.ema.buffers(), *(p.grad for p in trainer.g_parameters)]
@@ -134,8 +134,8 @@ def test_what_is_counted_without_tensors_is_what_a_training_step_saves(data, var
 def test_the_memory_grows_with_the_batch_in_proportion(data):
     config = override(preset("tiny"), ["loss.lambda_contrastive=1"])
     estimate = memory(config, networks(config), bf16=True)
+    made = networks(config)
     with step_memory.FakeTensorMode(allow_non_fake_inputs=True):
-        made = networks(config)
         for network in made.all():
             network.to_empty(device="cuda")
         found = saved_bytes(config, made, 12, True, "cuda")
