@@ -166,9 +166,8 @@ def test_06_no_device_is_written_down(data, trained):
             inside = (node for given in (*call.args, *call.keywords) for node in ast.walk(given))
             constants = (str(node.value) for node in inside if isinstance(node, ast.Constant))
             named |= {path for text in constants if re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d+)?", text)}
-    # the one that chooses; the numbers of a lone process, which go nowhere; a log that is of CPUs alone
     made_here = {"models/attention.py", "models/conditioning.py"}  # what a seed fixes is drawn on the CPU, everywhere
-    others = {"checks.py", "processes.py", "trials.py", "gpu_bench.py"}  # one chooses, and some are of CPUs alone
+    others = {"checks.py", "processes.py", "trials.py", "gpu_bench.py"}  # one chooses; others are of one kind alone
     assert named <= {f"dpsims/{name}" for name in made_here | others}
     assert not torch.cuda.is_available(), "hidden, see conftest.py"
     assert load_generator(trained, None)(load_prepared(data).split("val").labels[:1], seed=0).device.type == "cpu"
