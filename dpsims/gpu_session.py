@@ -9,12 +9,12 @@ it stopped, and the same command goes on after the time is over, on a fresh mach
                              results.json, backbone/, evaluator/, run/, evaluation.json, export/, the notebook
     DIR/samples.png          the newest sample sheet
 
-Parts have at most 15 MiB. A checkpoint of scenes128 takes 39 MB (its training_state.pt alone 22), one at 256 px 40, so
-a training under way has three parts; when it is finished only what is used goes on, about 25 MB. Prepared data do not
-travel: they are drawn again, by all cores.
+Parts have at most 15 MiB. A checkpoint of scenes128 takes 39 MB (its training_state.pt alone 22), one at 256 px 40;
+packed without what no step needs again they are 26 and 27, so a training under way has two parts or three with all the
+rest. When it is finished only what is used goes on. Prepared data do not travel: they are drawn again, by all cores.
 
 The calls for the tool `run` (README.md of the device, lent here; $OUT comes back: at most 8 files of 16 MiB, 64 MiB
-together; the working tree and `carry`: 64 MiB, of which the tree takes 18). Here once, with RETURNED the folder
+together; the working tree and `carry`: 64 MiB, of which the tree takes 23). Here once, with RETURNED the folder
 `files_at` of the last reply:
 
     printf '/.gpu/\\n/.whl/\\n' >> .git/info/exclude
@@ -29,15 +29,17 @@ Every further call, carry [".gpu"]; cp first, since $OUT starts empty:
     cp .gpu/* $OUT/ && PYTHONUNBUFFERED=1 TQDM_MININTERVAL=20 python3 -m dpsims.gpu_session --out $OUT --minutes 9 \\
       --size 128 --resume
 
-The notebook needs wheels, 21 MB, made here and carried once the training is finished, carry [".gpu", ".whl"]:
+The notebook needs wheels, 21 MB, and no state: a session of its own, so that all fits, carry [".whl"]; here once:
 
     python3 -m pip download -c constraints.txt --only-binary=:all: --python-version 3.12 --implementation cp \\
       --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \\
       --platform manylinux1_x86_64 -d .whl papermill nbclient ipykernel ipywidgets nbformat
 
+and then
+
     python3 -m pip install -q --no-index --no-deps --no-compile --target /tmp/site .whl/*.whl && \\
-      export PYTHONPATH=/tmp/site && cp .gpu/* $OUT/ && PYTHONUNBUFFERED=1 TQDM_MININTERVAL=20 \\
-      python3 -m dpsims.gpu_session --out $OUT --minutes 9 --size 128 --resume
+      export PYTHONPATH=/tmp/site && PYTHONUNBUFFERED=1 python3 -m dpsims.gpu_session --out $OUT \\
+      --work runs/gpu_notebook --minutes 9 --stages notebook
 """
 
 import argparse

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 
 from dpsims import gpu_session, gpu_stages, parcels, pretraining
 from dpsims.checkpoint import checkpoints
@@ -141,6 +142,12 @@ def same(one, other):
     )
 
 
+def first_moments(session):
+    file = checkpoints(session.work / "run")[-1] / "training_state.pt"
+    state = torch.load(file, weights_only=True)
+    return [m["exp_avg"] for name in ("g_optimiser", "d_optimiser") for m in state[name]["state"].values()]
+
+
 def test_the_training_stops_at_the_deadline_and_goes_on_to_the_same_bits(
     data, reference, tmp_path, monkeypatch, capsys
 ):
@@ -162,6 +169,8 @@ def test_the_training_stops_at_the_deadline_and_goes_on_to_the_same_bits(
         stands = f"stage train at step {at + 1} of {LONG}, about "
         assert (stands in said and "; run the same command again to go on" in said) == (at < LONG), said
         assert results(session)["stages"]["train"]["step"] == min(at + 1, LONG)
+        moments = first_moments(session)
+        assert any(m.any() for m in moments) == (at >= LONG), "while a training is under way these only weigh"
         if call == 1:  # what there is, of a training under way
             exported = Session(tiny(data, LONG), session.out, session.work, 10, resume=True)
             assert exported.run(["export"]) == 0 and results(exported)["stages"]["export"]["step"] == at + 1
