@@ -26,7 +26,7 @@ from dpsims.model_card import card, duration
 from dpsims.paths import CHECKPOINTS, DATA, EVALUATORS, ROOT
 from dpsims.readme_claim import claim
 
-SHOWN = "scenes-64"  # the checkpoint of the figures; the evaluation network of its size has its name
+SHOWN = "scenes-128"  # the checkpoint of the figures; the evaluation network of its size has its name
 FIGURES = ("hero.png", "gallery.png")
 AGAIN = "To be checked again: this was written about earlier weights."
 
