@@ -131,10 +131,10 @@ def test_what_is_counted_without_tensors_is_what_a_training_step_saves(data, var
     assert sum(t.nbytes for t in there) == pytest.approx(estimate.fixed, rel=1e-3)  # moments of one number are left out
 
 
-def test_the_memory_grows_with_the_batch_in_proportion(data):
+def test_the_memory_grows_with_the_batch_in_proportion():
     config = override(preset("tiny"), ["loss.lambda_contrastive=1"])
-    estimate = memory(config, networks(config), bf16=True)
     made = networks(config)
+    estimate = memory(config, made, bf16=True)
     with step_memory.FakeTensorMode(allow_non_fake_inputs=True):
         for network in made.all():
             network.to_empty(device="cuda")
@@ -142,9 +142,8 @@ def test_the_memory_grows_with_the_batch_in_proportion(data):
     assert [base + each * 12 for base, each in estimate.moments] == list(found)
 
 
-def test_a_larger_batch_and_float32_take_more():
-    config = preset("tiny")
-    half, full = (memory(config, networks(config), bf16) for bf16 in (True, False))
+def test_a_larger_batch_and_float32_take_more(built):
+    half, full = (memory(preset("tiny"), built("tiny"), bf16) for bf16 in (True, False))
     assert half.fixed == full.fixed and half.at(8) < full.at(8) < full.at(16)
     assert half.largest(2e9, 2) > full.largest(2e9, 2)
 
