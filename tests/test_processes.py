@@ -111,7 +111,7 @@ def test_batches_that_cannot_be_shared_out_and_batch_norm_on_cpus_are_refused(da
     monkeypatch.setattr(Accelerator, "num_processes", 3)
     config = override(preset("tiny"), [f"data.path={data}"])
     with pytest.raises(
-        InputError, match="batch_size: 4 images cannot be shared by 3 processes .*; give a multiple of 6"
+        InputError, match=r"batch_size: 4 images cannot be shared by 3 process\(es\) .*; give a multiple of 6"
     ):
         Trainer(config, load_prepared(data))
     processes = Processes(Accelerator())
