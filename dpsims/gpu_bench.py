@@ -150,7 +150,7 @@ def _row(kind: str, config: Config, mode: str, batch: int, load: Load, peak: flo
         torch.backends.cudnn.benchmark = False
     speed = 1e3 * batch / took["median"]
     tflops = 2 * gmacs * speed / 1e3
-    row |= {"ms": took, "images_per_s": round(speed, 2), "gmacs_per_image": round(gmacs, 4), "tflops": round(tflops, 4)}
+    row |= {"ms": took, "images_per_s": round(speed, 4), "gmacs_per_image": round(gmacs, 4), "tflops": round(tflops, 4)}
     if bf16:
         row["share_of_peak"] = round(tflops / peak, 5)
     return row | {"peak_memory_mib": peak_memory_mib()}

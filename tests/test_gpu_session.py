@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dpsims import gpu_session, gpu_stages, parcels, pretraining
+from dpsims import gpu_bench, gpu_session, gpu_stages, parcels, pretraining
 from dpsims.checkpoint import checkpoints
 from dpsims.config import override
 from dpsims.data.prepare import prepare_scenes
@@ -103,6 +103,23 @@ def test_the_bench_gives_finite_figures_with_units(whole):
     assert of[STEP, "bf16"] > 5 * of[IMAGE, "bf16"], "a step draws, judges thrice, and goes back"
 
 
+def test_an_interrupted_bench_is_kept_and_goes_on(whole, data, tmp_path, monkeypatch):
+    load, result = whole.plan.bench, results(whole)["stages"]["bench"]["result"]
+    part, kept = {**result, "rows": result["rows"][1:]}, []
+    again = gpu_bench.bench(load, json.loads(json.dumps(part)), kept.append)
+    assert again["rows"][:3] == part["rows"] and len(again["rows"]) == 4 and len(kept) == 1, "one row was missing"
+    assert again["matrix_tflops"] == result["matrix_tflops"]
+
+    def stopped(load, done, keep):
+        keep({"rows": ["one"]})
+        assert results(session)["stages"]["bench"]["result"] == {"rows": ["one"]}, "what a kill now leaves in DIR"
+        raise gpu_stages.OutOfTime("interrupted")
+
+    monkeypatch.setattr(gpu_bench, "bench", stopped)
+    session = Session(tiny(data), tmp_path / "out", tmp_path / "work", minutes=10)
+    assert session.run(["bench"]) == 130 and "done" not in results(session)["stages"]["bench"]
+
+
 def test_done_stages_are_skipped_on_a_fresh_machine_too(whole, data, tmp_path, capsys):
     out = shutil.copytree(whole.out, tmp_path / "out")
     again = Session(tiny(data), out, tmp_path / "work", minutes=10, resume=True)
@@ -161,6 +178,7 @@ def test_the_training_stops_at_the_deadline_and_goes_on_to_the_same_bits(
         return step(trainer, number, measure)
 
     monkeypatch.setattr(Trainer, "step", stopped)
+    before = 0
     for call, (at, in_time, code) in enumerate([(2, False, 130), (6, True, 0), (LONG, True, 0)]):
         stop_at = {at: in_time}
         session = Session(tiny(data, LONG), tmp_path / "out", tmp_path / f"work{call}", 10, resume=True)
@@ -168,7 +186,8 @@ def test_the_training_stops_at_the_deadline_and_goes_on_to_the_same_bits(
         said = capsys.readouterr().out
         stands = f"stage train at step {at + 1} of {LONG}, about "
         assert (stands in said and "; run the same command again to go on" in said) == (at < LONG), said
-        assert results(session)["stages"]["train"]["step"] == min(at + 1, LONG)
+        found, stood, before = results(session)["stages"]["train"], before, min(at + 1, LONG)
+        assert found["step"] == before and found["last_call"]["steps"] == before - stood, "not from the start"
         moments = first_moments(session)
         assert any(m.any() for m in moments) == (at >= LONG), "while a training is under way these only weigh"
         if call == 1:  # what there is, of a training under way
