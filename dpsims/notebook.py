@@ -57,7 +57,7 @@ def compact_figures() -> None:
         shell.display_formatter.formatters["image/png"].for_type(Figure, palette_png)
 
 
-def photograph(figure: Figure, quality: int = 85) -> DisplayedImage:
+def photograph(figure: Figure, quality: int = 75) -> DisplayedImage:
     """A figure of many images as a JPEG: a quarter of the bytes where a palette would have to hold fine grain."""
     file = io.BytesIO()
     drawn = Image.open(io.BytesIO(print_figure(figure, "png", bbox_inches="tight", facecolor="white")))
