@@ -25,7 +25,7 @@ from dpsims.evaluation import report
 from dpsims.evaluation.segmenter import load_evaluator
 from dpsims.files import sha256
 from dpsims.labels import label_space
-from dpsims.paths import CHECKPOINTS, DATA, ROOT
+from dpsims.paths import CHECKPOINTS, DATA, EVALUATORS, ROOT
 from dpsims.synthesis import load_generator
 
 SHIPPED = CHECKPOINTS / readme.SHOWN
@@ -35,7 +35,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     """Copies of all that is read and written, in place of the repository's."""
-    shutil.copytree(SHIPPED, tmp_path / "checkpoints" / SHIPPED.name)
+    shutil.copytree(CHECKPOINTS, tmp_path / "checkpoints")
     shutil.copytree(DATA / "results", tmp_path / "results")
     shutil.copy(ROOT / "README.md", tmp_path)
     monkeypatch.setattr(readme, "CHECKPOINTS", tmp_path / "checkpoints")
@@ -140,6 +140,8 @@ def test_a_damaged_evaluation_is_named(copy, content):
 
 def test_an_evaluation_without_references_is_enough(copy):
     folder = copy / "checkpoints" / SHIPPED.name
+    for other in (f for f in folder.parent.iterdir() if f != folder):
+        shutil.rmtree(other)
     change(folder / "evaluation.json", references=None)
     for text in (readme.results(), model_card.card(folder)):
         assert "`redrawn`" not in text and "**missed**" not in text
@@ -161,7 +163,7 @@ def test_the_hero_has_its_maps_real_images_and_moods():
     """Pixels, as far as 256 colours keep them; and the evaluation network sees the moods that the rows name."""
     facts = readme.figure_facts("hero.png")
     assert facts["rows"][:2] == ["label map", "real image"] and len(facts["rows"]) == 2 + len(facts["seeds"])
-    generator, evaluator = load_generator(SHIPPED), load_evaluator()
+    generator, evaluator = load_generator(SHIPPED), load_evaluator(EVALUATORS / SHIPPED.name)
     seed = generator.config.data.seed
     batch = scenes.render(gallery.held_out(gallery.HERO_MAPS, seed), generator.size, seed=seed, split="val")
     assert set(batch.layouts) == set(range(len(scenes.LAYOUTS))), "a map of every layout"
@@ -174,12 +176,13 @@ def test_the_hero_has_its_maps_real_images_and_moods():
         rows.append(to_uint8(images))
     with Image.open(DATA / "results" / "hero.png") as file:
         picture = np.asarray(file.convert("RGB")).astype(int)
-    height, width = (2 * side for side in generator.size)
+    scale = gallery._scale(generator)
+    height, width = (scale * side for side in generator.size)
     left = picture.shape[1] - (len(ids) * (width + 4) - 4)
     for r, row in enumerate(rows):
         for c, image in enumerate(row):
             y, x = r * (height + 4), left + c * (width + 4)
-            shown = picture[y : y + height : 2, x : x + width : 2]
+            shown = picture[y : y + height : scale, x : x + width : scale]
             assert np.abs(shown - image).mean() < 12, f"row {facts['rows'][r]!r}, column {c}"
 
 
