@@ -11,20 +11,23 @@ from dpsims.files import sha256
 from dpsims.models.backbone import embedded_backbones
 from dpsims.paths import BACKBONES, CHECKPOINTS, EVALUATORS
 
-SCENES = CHECKPOINTS / "scenes-64"
+each = pytest.mark.parametrize("folder", sorted(CHECKPOINTS.iterdir()), ids=lambda folder: folder.name)
 
 
-def test_the_checkpoint_is_of_its_preset():
-    shipped, facts = config.load(SCENES / "config.json"), read_provenance(SCENES)
-    assert shipped == presets.preset("scenes64")
+@each
+def test_the_checkpoint_is_of_its_preset(folder):
+    shipped, facts = config.load(folder / "config.json"), read_provenance(folder)
+    assert shipped == presets.preset(folder.name.replace("-", ""))
     assert facts["step"] == facts["steps"] == shipped.train.steps >= 5000
     assert facts["backbone_sha256"] == backbone_sha256(shipped), "trained with other backbone weights than are shipped"
-    assert sum(file.stat().st_size for file in SCENES.iterdir()) < 8e6
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 14e6
 
 
-def test_its_evaluation_was_made_with_what_is_here():
-    evaluation = json.loads((SCENES / "evaluation.json").read_text())
-    assert evaluation["protocol"]["evaluator"]["sha256"] == sha256(EVALUATORS / "scenes-64" / "weights.safetensors")
+@each
+def test_its_evaluation_was_made_with_what_is_here(folder):
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert evaluation["protocol"]["evaluator"]["sha256"] == sha256(EVALUATORS / folder.name / "weights.safetensors")
+    assert evaluation["checkpoint"].endswith(f"checkpoints/{folder.name}")
     assert evaluation["protocol"]["maps"] >= 500
     assert {"blur_3x3", "class_mean", "class_mood_mean", "one_mood"} <= evaluation["references"].keys()
 
