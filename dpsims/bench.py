@@ -27,7 +27,9 @@ from dpsims.data.prepare import ensure_scenes
 from dpsims.data.prepare_folders import prepare_folders
 from dpsims.data.prepared import load_prepared
 from dpsims.files import check_file, write_json
+from dpsims.launch import launch_training
 from dpsims.presets import preset
+from dpsims.run_folder import read_metrics
 from dpsims.synthesis import build_generator
 from dpsims.training import Trainer
 
@@ -57,13 +59,16 @@ def cpu_milliseconds(work: Callable[[int], Any], repeats: int, warmup: int = 2) 
     return {"median": round(statistics.median(kept), 2), "least": round(kept[0], 2), "most": round(kept[-1], 2)}
 
 
-def bench(out: str | Path | None = None, repeats: int = 20, progress: bool = True) -> dict[str, Any]:
+def bench(
+    out: str | Path | None = None, repeats: int = 20, progress: bool = True, processes: bool = True
+) -> dict[str, Any]:
     """Measures on one CPU thread and returns, or writes, the figures.
 
     Args:
         out: JSON file; None writes none.
         repeats: timed calls of each piece of work.
         progress: show a bar.
+        processes: also `process_cost`, which starts four trainings.
 
     Returns:
         `figures`, named by their unit: CPU milliseconds of a training step (batch 8, 64 px, preset scenes64), of one
@@ -102,7 +107,9 @@ def bench(out: str | Path | None = None, repeats: int = 20, progress: bool = Tru
         for name, call in tqdm(work.items(), "benchmark", disable=not progress):
             figures[name] = cpu_milliseconds(call, repeats)
         with tempfile.TemporaryDirectory() as folder:
-            figures |= file_costs(Path(folder), repeats)
+            figures |= file_costs(Path(folder) / "files", repeats)
+            if processes:
+                figures["two_processes_ratio"] = process_cost(Path(folder), repeats)
     finally:
         torch.set_num_threads(threads)
     figures["peak_memory_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -111,6 +118,29 @@ def bench(out: str | Path | None = None, repeats: int = 20, progress: bool = Tru
     if out is not None:
         write_json(Path(out), result)
     return result
+
+
+def process_cost(folder: Path, repeats: int) -> dict[str, float]:
+    """CPU time of a training step in two processes, both added, as a multiple of that in one: median, least and most of
+    `repeats` steps, one thread a process, the two kinds of training one after the other, twice.
+
+    Args:
+        folder: empty; for the runs.
+        repeats: timed steps of each kind.
+    """
+    few = ["data.num_images=256", "discriminator.statistics_images=64", f"train.steps={repeats // 2 + 3}"]
+    every = ["train.log_every=1", "train.grad_norm_every=1000000"]
+    steps: dict[int, list[float]] = {1: [], 2: []}
+    for turn in range(2):
+        for number in steps:
+            out = folder / f"{number} {turn}"
+            launch_training("scenes64", [*few, *every], out, number, progress=False)
+            took = np.diff(read_metrics(out)["cpu_seconds"])[1:]  # of the first process; the first steps warm up
+            steps[number] += [number * float(seconds) for seconds in took]
+    one = statistics.median(steps[1])
+    ratios = sorted(seconds / one for seconds in steps[2])
+    found = {"median": statistics.median(ratios), "least": ratios[0], "most": ratios[-1]}
+    return {name: round(value, 3) for name, value in found.items()}
 
 
 def file_costs(folder: Path, repeats: int) -> dict[str, Any]:
