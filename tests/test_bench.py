@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from dpsims.bench import bench
+from dpsims.bench import bench, process_cost
 from dpsims.errors import InputError
 from dpsims.readme import bench_table
 
 
 def test_bench_measures_what_it_says(tmp_path):
     out = tmp_path / "bench.json"  # by a process of its own: the peak of its memory is not that of the tests before
-    code = f"from dpsims.bench import bench; bench({str(out)!r}, repeats=1, progress=False)"
+    code = f"from dpsims.bench import bench; bench({str(out)!r}, repeats=1, progress=False, processes=False)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
     result = json.loads(out.read_text())
     figures = result["figures"]
@@ -29,3 +29,9 @@ def test_bench_measures_what_it_says(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         bench(tmp_path / "file" / "bench.json", repeats=1, progress=False)
+
+
+@pytest.mark.slow
+def test_two_processes_are_compared_with_one(tmp_path):
+    found = process_cost(tmp_path, repeats=2)
+    assert 0.5 < found["least"] <= found["median"] <= found["most"] < 5, "a step costs about the same, added up"
