@@ -45,6 +45,7 @@ def alone(data, tmp_path, monkeypatch):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_three_processes_measure_what_one_does(data, alone, tmp_path):
     """7 maps in batches of 2, of which one process has two; 4 maps for diversity, of which one has two."""
     run(3, tmp_path / "cache", HERE / "evaluation_worker.py", data, tmp_path)

@@ -213,6 +213,7 @@ Session(tiny(sys.argv[2], LONG), sys.argv[3], sys.argv[4], 10, resume=True).run(
 """
 
 
+@pytest.mark.slow
 def test_killed_in_the_training_it_goes_on_to_the_same_bits(data, reference, tmp_path):
     out, work = tmp_path / "out", tmp_path / "work"
     ended = subprocess.run([sys.executable, "-c", CHILD, *map(str, (ROOT, data, out, work))], cwd=ROOT)

@@ -70,7 +70,10 @@ def apart(one, other):
     return max(found.values()), max(found, key=found.get)
 
 
-@pytest.mark.parametrize(("settings", "steps"), [(BOTH, 20), (ALL, 5)], ids=["dp_sims", "oasis"])
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [pytest.param(BOTH, 20, id="dp_sims"), pytest.param(ALL, 5, id="oasis", marks=pytest.mark.slow)],
+)
 def test_in_float64_two_processes_and_one_agree(data, tmp_path, settings, steps):
     one, two = (worked(data, tmp_path / str(number), number, steps, "float64", settings) for number in (1, 2))
     difference, where = apart(two, one)

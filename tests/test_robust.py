@@ -101,7 +101,13 @@ def run(data, out, *more, most=None):
     return subprocess.run([str(c) for c in command], capture_output=True, text=True, env=environment)
 
 
-@pytest.mark.parametrize("most", [20_000, 700_000], ids=["the weights do not fit", "the optimisers do not"])
+@pytest.mark.parametrize(
+    "most",
+    [
+        pytest.param(20_000, id="the weights do not fit", marks=pytest.mark.slow),
+        pytest.param(700_000, id="the optimisers do not"),
+    ],
+)
 def test_a_full_disk_loses_nothing_that_was_saved(data, tmp_path, most):
     """Files that may not grow beyond a limit fail as those on a full disk do: at any byte."""
     whole, torn = tmp_path / "whole", tmp_path / "torn"

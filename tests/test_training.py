@@ -149,7 +149,7 @@ def test_statistics_come_before_step_0_and_stay(data, tmp_path):
     assert not any(k.startswith("backbone") for k in new), "the frozen backbone is not stored"
 
 
-@pytest.mark.parametrize("bf16", ["true", "false"])
+@pytest.mark.parametrize("bf16", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_sigkill_and_resume_equal_an_uninterrupted_run(data, tmp_path, bf16):
     settings = ["--set", "train.steps=14", "--set", f"train.bf16={bf16}", "--set", "train.checkpoint_every=3"]
     settings += ["--set", "loss.lambda_contrastive=0.2", "--set", "loss.contrastive_backbone=texture_resnet10t"]
