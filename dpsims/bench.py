@@ -4,6 +4,7 @@ Times are medians of process CPU time. Files are those of a small data set that 
 Drawn pictures are flat, and decoded faster than photographs of their size: what preparing adds weighs more than there.
 """
 
+import os
 import resource
 import shutil
 import statistics
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ from dpsims.data.prepare import ensure_scenes
 from dpsims.data.prepare_folders import prepare_folders
 from dpsims.data.prepared import load_prepared
 from dpsims.files import check_file, write_json
-from dpsims.launch import launch_training
+from dpsims.launch import command_line
 from dpsims.presets import preset
 from dpsims.run_folder import read_metrics
 from dpsims.synthesis import build_generator
-from dpsims.training import Trainer
+from dpsims.trainer import Trainer
 
 PAIRS, BATCH = 64, 32  # files of the drawn data set, and images read at a time
 HEIGHT, WIDTH = 384, 512  # of the files; of those of COCO-Stuff and ADE20K, most are larger
@@ -55,8 +56,13 @@ def cpu_milliseconds(work: Callable[[int], Any], repeats: int, warmup: int = 2) 
         begin = time.process_time()
         work(index)
         times.append(1e3 * (time.process_time() - begin))
-    kept = sorted(times[warmup:])
-    return {"median": round(statistics.median(kept), 2), "least": round(kept[0], 2), "most": round(kept[-1], 2)}
+    return spread(times[warmup:], digits=2)
+
+
+def spread(numbers: Sequence[float], digits: int) -> dict[str, float]:
+    """Median, least and most, rounded."""
+    found = {"median": statistics.median(numbers), "least": min(numbers), "most": max(numbers)}
+    return {name: round(value, digits) for name, value in found.items()}
 
 
 def bench(
@@ -121,26 +127,26 @@ def bench(
 
 
 def process_cost(folder: Path, repeats: int) -> dict[str, float]:
-    """CPU time of a training step in two processes, both added, as a multiple of that in one: median, least and most of
-    `repeats` steps, one thread a process, the two kinds of training one after the other, twice.
+    """CPU time of a training step in two processes, twice that of the first, as a multiple of that in one: median,
+    least and most of `repeats` steps, one thread a process, the two kinds of training one after the other, twice.
 
     Args:
         folder: empty; for the runs.
-        repeats: timed steps of each kind.
+        repeats: timed steps of each kind, to the next even number.
     """
-    few = ["data.num_images=256", "discriminator.statistics_images=64", f"train.steps={repeats // 2 + 3}"]
+    few = ["data.num_images=256", "discriminator.statistics_images=64", f"train.steps={-(-repeats // 2) + 2}"]
     every = ["train.log_every=1", "train.grad_norm_every=1000000"]
+    sets = [part for setting in (*few, *every) for part in ("--set", setting)]
     steps: dict[int, list[float]] = {1: [], 2: []}
     for turn in range(2):
         for number in steps:
             out = folder / f"{number} {turn}"
-            launch_training("scenes64", [*few, *every], out, number, progress=False)
-            took = np.diff(read_metrics(out)["cpu_seconds"])[1:]  # of the first process; the first steps warm up
+            command = command_line(number, ["train", "--preset", "scenes64", *sets, "--out", str(out)])
+            subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+            took = np.diff(read_metrics(out)["cpu_seconds"])[1:]  # of the first process; two steps warm up
             steps[number] += [number * float(seconds) for seconds in took]
     one = statistics.median(steps[1])
-    ratios = sorted(seconds / one for seconds in steps[2])
-    found = {"median": statistics.median(ratios), "least": ratios[0], "most": ratios[-1]}
-    return {name: round(value, 3) for name, value in found.items()}
+    return spread([seconds / one for seconds in steps[2]], digits=3)
 
 
 def file_costs(folder: Path, repeats: int) -> dict[str, Any]:
@@ -173,8 +179,7 @@ def file_costs(folder: Path, repeats: int) -> dict[str, Any]:
         took = cpu_milliseconds(call, repeats)
         turned = {"median": "median", "least": "most", "most": "least"}  # the longest time is the lowest speed
         figures[name] = {key: round(1e3 * BATCH / took[of]) for key, of in turned.items()}
-    shares = sorted(prepare_share(few, folder / "again") for _ in range(repeats))
-    figures["prepare_ratio"] = {"median": statistics.median(shares), "least": shares[0], "most": shares[-1]}
+    figures["prepare_ratio"] = spread([prepare_share(few, folder / "again") for _ in range(repeats)], digits=3)
     for name, root in {"prepare_mib": few, "prepare_4_times_mib": many}.items():
         figures[name] = round(peak_kib(root, folder / name) / 1024)
     return figures

@@ -144,19 +144,23 @@ def commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
+def device_name() -> str:
+    """Of the GPU, or of the kind of processor."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
+
+
 def provenance(**facts: Any) -> dict[str, Any]:
     """Commit, versions and hardware, with `facts` before them, and the command line where `dpsims` was started by
     one."""
     started = Path(sys.argv[0])  # a notebook's or another program's says nothing here
     if started.name == "dpsims" or started == Path(__file__).with_name("__main__.py"):
         facts = {"command": shlex.join(["dpsims", *sys.argv[1:]]), **facts}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
     return {
         **facts,
         "commit": commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "hardware": device,
+        "hardware": device_name(),
         "threads": torch.get_num_threads(),
     }
 
@@ -211,6 +215,12 @@ def checkpoints(run: Path) -> list[Path]:
         p for p in (run / "checkpoints").glob("step_*") if p.name[5:].isdecimal() and (p / "config.json").is_file()
     ]
     return sorted(found, key=lambda p: int(p.name[5:]))  # by number: names mislead from eight digits on
+
+
+def newest_step(run: Path) -> int:
+    """Steps of the newest checkpoint of a run; 0 without one."""
+    found = checkpoints(run)
+    return int(found[-1].name[5:]) if found else 0
 
 
 def best(run: Path) -> Path | None:

@@ -134,10 +134,11 @@ def gallery(generator: Synthesizer, evaluator: Segmenter) -> tuple[list[Figure],
     walk = _walk(generator, real.labels[:1], [chosen.seeds[mood] for mood in ends])
     shares = [f"s = {share:.2f}" for share in np.linspace(0, 1, WALK_STEPS)]
     title = f"seed {chosen.seeds[ends[0]]}\nto seed {chosen.seeds[ends[1]]}"
+    scale = _scale(generator)
     figures = [
-        image_grid({"real": above}, ["label map", *scenes.MOODS], scale=_scale(generator)),
-        image_grid({"generated": below}, seeds, scale=_scale(generator)),
-        image_grid({title: walk}, shares, scale=_scale(generator)),
+        image_grid({"real": above}, ["label map", *scenes.MOODS], scale=scale),
+        image_grid({"generated": below}, seeds, scale=scale),
+        image_grid({title: walk}, shares, scale=scale),
     ]
     facts = {
         "rows": ["real", "generated", "walk"],

@@ -6,9 +6,7 @@ synchronised clocks, after warm-up; a step's includes the reading of its batch, 
 """
 
 import gc
-import platform
 import resource
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +15,14 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dpsims.checkpoint import fold_spectral_norm
+from dpsims.bench import spread
+from dpsims.checkpoint import device_name, fold_spectral_norm
 from dpsims.config import Config, override
 from dpsims.data.prepare import ensure_scenes
-from dpsims.data.prepared import load_prepared
+from dpsims.data.prepared import PreparedData, load_prepared
 from dpsims.data.workers import cores
 from dpsims.synthesis import build_generator
-from dpsims.training import Trainer
+from dpsims.trainer import Trainer
 
 # how the networks run: autocast to bf16 or not, and whether cuDNN tries its algorithms first
 MODES = {"bf16": (True, False), "bf16, cuDNN tried out": (True, True), "float32": (False, False)}
@@ -47,11 +46,6 @@ def on_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def device_name() -> str:
-    """Of the GPU, or of the kind of processor."""
-    return torch.cuda.get_device_name() if on_gpu() else f"CPU, {platform.machine()}"
-
-
 def synchronise() -> None:
     """Waits for the GPU, where there is one."""
     if on_gpu():
@@ -67,8 +61,7 @@ def milliseconds(work: Callable[[], Any], repeats: int, warmup: int) -> dict[str
         work()
         synchronise()
         times.append(1e3 * (time.perf_counter() - begin))
-    kept = sorted(times[warmup:])
-    return {"median": round(statistics.median(kept), 3), "least": round(kept[0], 3), "most": round(kept[-1], 3)}
+    return spread(times[warmup:], digits=3)
 
 
 def matrix_peak(side: int, repeats: int, warmup: int) -> float:
@@ -156,14 +149,18 @@ def _row(kind: str, config: Config, mode: str, batch: int, load: Load, peak: flo
     return row | {"peak_memory_mib": peak_memory_mib()}
 
 
+def _data(config: Config) -> PreparedData:
+    """A few scenes of the size."""
+    return load_prepared(ensure_scenes(config.data.height, n=256, n_val=64, progress=False, jobs=cores()))
+
+
 def _step(config: Config, bf16: bool, batch: int) -> Callable[[], Any]:
     """One training step after another, with random weights."""
     config = override(
         config,
         [f"train.bf16={bf16}", f"train.batch_size={batch}", "discriminator.statistics_images=64", "train.start_from="],
     )
-    side = config.data.height
-    trainer = Trainer(config, load_prepared(ensure_scenes(side, n=256, n_val=64, progress=False, jobs=cores())))
+    trainer = Trainer(config, _data(config))
     trainer.fit_conditioning(progress=False)
     steps = iter(range(config.train.steps))
     return lambda: trainer.step(next(steps))
@@ -171,9 +168,8 @@ def _step(config: Config, bf16: bool, batch: int) -> Callable[[], Any]:
 
 def _image(config: Config, bf16: bool, batch: int) -> Callable[[], Any]:
     """G as it is exported, on real label maps."""
-    side, device = config.data.height, "cuda" if on_gpu() else "cpu"
-    labels = load_prepared(ensure_scenes(side, n=256, n_val=64, progress=False, jobs=cores())).split("train").labels
-    maps = torch.from_numpy(labels[:batch].astype("int64")).to(device)
+    device = "cuda" if on_gpu() else "cpu"
+    maps = torch.from_numpy(_data(config).split("train").labels[:batch].astype("int64")).to(device)
     generator = fold_spectral_norm(build_generator(config, folded=False)).to(device, memory_format=torch.channels_last)
     noise = generator.sample_noise(len(maps)).to(device)
 

@@ -56,7 +56,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpsims.errors import InputError
+from dpsims.errors import InputError, OutOfTime
 from dpsims.files import check_file, read_json, replacing, write_json, writing
 from dpsims.parcels import pack, unpack
 
@@ -86,9 +86,8 @@ class Session:
 
     def __init__(self, plan: "Plan", out: str | Path, work: str | Path, minutes: float, resume: bool = False) -> None:
         self.plan, self.out, self.work = plan, Path(out), Path(work)
-        begin = time.monotonic()
-        self.begin, self.seconds = begin, 60 * minutes
-        self.deadline = begin + self.seconds - min(RESERVE, SHARE * self.seconds)
+        self.begin, self.seconds = time.monotonic(), 60 * minutes
+        self.deadline = self.begin + self.seconds - min(RESERVE, SHARE * self.seconds)
         self.over = self.interruptible = False
         check_file(self.out / "results.json")
         self.state = self._open(resume)
@@ -132,7 +131,7 @@ class Session:
         write_json(self.out / "results.json", self.state | {"parts": parts})
         self.interruptible = guarded
         if self.over and guarded:
-            raise _out_of_time("interrupted")
+            raise OutOfTime("interrupted")
 
     def run(self, names: Sequence[str] = STAGES) -> int:
         """Runs the stages of these names that are not done, in order, until the time is over.
@@ -158,7 +157,7 @@ class Session:
         """The signal of the timer, or of whoever ends this process; within `fit` another handler answers it."""
         self.over = True
         if self.interruptible:
-            raise _out_of_time("interrupted")
+            raise OutOfTime("interrupted")
 
     def _run(self, names: list[str]) -> int:
         from dpsims.gpu_stages import missing, stale
@@ -182,7 +181,6 @@ class Session:
     def _stage(self, name: str, entry: dict[str, Any], left: float) -> str:
         """Runs one; returns where it stands if the time was over before it was done, "" if it is done."""
         from dpsims.gpu_stages import STAGES as RUN
-        from dpsims.gpu_stages import OutOfTime
 
         self._say(name, f"begins, {left / 60:.1f} minutes left")
         entry["hardware"] = self.state["hardware"]
@@ -242,12 +240,6 @@ def _results(folder: Path) -> dict[str, Any]:
     if found and found.get("format") != FORMAT or not found.keys() >= ({"session", "calls"} if found else set()):
         raise InputError(f"{file}: is not of a session; {REMEDY}")
     return found
-
-
-def _out_of_time(where: str) -> BaseException:
-    from dpsims.gpu_stages import OutOfTime
-
-    return OutOfTime(where)
 
 
 def _sources() -> str:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dpsims import gpu_bench
-from dpsims.checkpoint import checkpoints, export_run
+from dpsims.checkpoint import checkpoints, export_run, newest_step
 from dpsims.config import Config, override
 from dpsims.data.prepare import ensure_scenes
 from dpsims.data.workers import cores
-from dpsims.errors import InputError
+from dpsims.errors import InputError, OutOfTime
 from dpsims.evaluation.protocol import evaluate_checkpoint
 from dpsims.evaluation.segmenter import train_evaluator
 from dpsims.files import replacing
@@ -56,10 +56,6 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON has them."""
         return dataclasses.asdict(self)
-
-
-class OutOfTime(BaseException):
-    """The session's time is over; `str` says where the stage stands. No `except Exception` is to swallow it."""
 
 
 def plan(size: int = 128, settings: Iterable[str] = ()) -> Plan:
@@ -165,12 +161,6 @@ def forget_first_moments(run: Path) -> None:
                     moments["exp_avg"].zero_()
         with replacing(file) as temporary:
             torch.save(state, temporary)
-
-
-def newest_step(run: Path) -> int:
-    """Steps of the newest checkpoint of a run; 0 without one."""
-    found = checkpoints(run)
-    return int(found[-1].name[5:]) if found else 0
 
 
 def evaluate(session: "Session", entry: dict[str, Any]) -> None:

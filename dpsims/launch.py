@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from dpsims.checkpoint import checkpoints
-from dpsims.config import override
+from dpsims.checkpoint import newest_step
 from dpsims.data.guard import stop_signals
+from dpsims.data.workers import cores
 from dpsims.errors import InputError
-from dpsims.presets import preset as named
+from dpsims.presets import configured
 from dpsims.training import FitResult
 
 LOOK_EVERY = 0.5  # seconds between two looks at the log
@@ -42,7 +42,7 @@ def launch_training(
     """Trains as `training.fit` does, in processes of its own, all on this machine.
 
     Args:
-        preset: of the training, see `config.preset`.
+        preset: of the training, see `presets.preset`.
         settings: its changes, each ``section.field=value``; `train.batch_size` is that of all processes together.
         out: run folder.
         processes: how many; where there are GPUs at most as many as these.
@@ -56,7 +56,7 @@ def launch_training(
         InputError: what `fit` raises, or the last lines that a training said which failed otherwise.
     """
     out, settings = Path(out).absolute(), list(settings)
-    steps = override(named(preset), settings).train.steps  # first: a typing error is told at once
+    steps = configured(preset, settings=settings).train.steps  # first: a typing error is told at once
     given = [part for setting in settings for part in ("--set", setting)]
     command = command_line(processes, ["train", "--preset", preset, *given, "--out", str(out)])
     # a session of its own: a kernel's interrupt, or Ctrl-C, would reach the launcher beside this process
@@ -67,7 +67,7 @@ def launch_training(
     said: deque[str] = deque(maxlen=KEPT)
     reader = threading.Thread(target=said.extend, args=(training.stdout,), daemon=True)
     reader.start()
-    done = _saved(out) if resume else 0
+    done = newest_step(out) if resume else 0
     bar = tqdm(total=steps, initial=done, desc=f"training {out.name}", unit="step", disable=not progress)
     with stop_signals() as asked_to_stop, bar:
         _follow(training, out / "metrics.csv", bar, asked_to_stop)
@@ -76,7 +76,7 @@ def launch_training(
     reasons = _found("(?<=dpsims: ).+", lines)
     if training.returncode and (reasons or not asked_to_stop.is_set()):
         raise InputError("; ".join(reasons) or f"{out}: the training failed:\n" + "\n".join(_last_words(lines)))
-    done = _saved(out)
+    done = newest_step(out)
     for saved in _found("Saved at step .*", lines):
         print(saved)
     return FitResult(out, done, done == steps)
@@ -105,7 +105,7 @@ def command_line(processes: int, arguments: Sequence[str]) -> list[str]:
 
 def _environment(processes: int) -> dict[str, str]:
     """That of this process, which goes first, and what several on one machine need."""
-    threads = max(1, (os.cpu_count() or 1) // processes)  # torchrun would give one to each
+    threads = max(1, cores() // processes)  # torchrun would give one to each
     defaults = {"OMP_NUM_THREADS": threads, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": ENDING, "TQDM_MININTERVAL": 60}
     return {name: str(value) for name, value in defaults.items()} | os.environ
 
@@ -140,12 +140,6 @@ def steps_logged(log: Path) -> int:
         return 0
     step = last.split(b",")[0]
     return int(step) + 1 if step.isdigit() else 0
-
-
-def _saved(out: Path) -> int:
-    """The step of the newest checkpoint; 0 where there is none."""
-    found = checkpoints(out)
-    return int(found[-1].name.removeprefix("step_")) if found else 0
 
 
 def _found(pattern: str, lines: Sequence[str]) -> list[str]:

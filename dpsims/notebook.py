@@ -24,6 +24,7 @@ from dpsims.files import write_json
 from dpsims.palette import with_palette
 from dpsims.paths import ROOT
 
+QUALITY = 75  # of a figure that is stored as a JPEG
 COLOURS = 128  # of a stored figure: a fifth of the bytes less than with 256
 
 
@@ -43,9 +44,8 @@ def output_folder(out: str, name: str) -> Path:
 
 def palette_png(figure: Figure) -> bytes:
     """A figure as a PNG of `COLOURS` colours, those of classes exact; see `dpsims.palette`."""
-    image = Image.open(io.BytesIO(print_figure(figure, "png", bbox_inches="tight", facecolor="white")))
     file = io.BytesIO()
-    with_palette(image, COLOURS).save(file, format="PNG", optimize=True)
+    with_palette(_drawn(figure), COLOURS).save(file, format="PNG", optimize=True)
     return file.getvalue()
 
 
@@ -57,13 +57,16 @@ def compact_figures() -> None:
         shell.display_formatter.formatters["image/png"].for_type(Figure, palette_png)
 
 
-def photograph(figure: Figure, quality: int = 75) -> DisplayedImage:
+def photograph(figure: Figure) -> DisplayedImage:
     """A figure of many images as a JPEG: a quarter of the bytes where a palette would have to hold fine grain."""
     file = io.BytesIO()
-    drawn = Image.open(io.BytesIO(print_figure(figure, "png", bbox_inches="tight", facecolor="white")))
-    drawn.convert("RGB").save(file, format="JPEG", quality=quality, optimize=True)
+    _drawn(figure).convert("RGB").save(file, format="JPEG", quality=QUALITY, optimize=True)
     plt.close(figure)
     return DisplayedImage(file.getvalue())
+
+
+def _drawn(figure: Figure) -> Image.Image:
+    return Image.open(io.BytesIO(print_figure(figure, "png", bbox_inches="tight", facecolor="white")))
 
 
 def environment(**seeds: int) -> Markdown:

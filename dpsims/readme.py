@@ -103,7 +103,7 @@ COSTS = {  # figures of `dpsims bench` in words
     "read_batch_ms": "reading 8 training images",
     "draw_16_scenes_64_ms": "making 16 scenes of 64 pixels",
     "draw_16_scenes_128_ms": "making 16 scenes of 128 pixels",
-    "two_processes_ratio": "training step in two processes, both added: its CPU time, as a multiple of that in one",
+    "two_processes_ratio": "training step in two processes: CPU time, twice that of the first, as a multiple of one's",
     "peak_memory_mib": "peak memory of all this",
     "read_256_per_s": "reading images of 256 pixels from prepared data in the file cache",
     "read_cut_256_per_s": "the same cut from 286 pixels, flipped, as a training takes them",

@@ -20,7 +20,7 @@ from dpsims.data.prepared import PreparedData
 from dpsims.errors import InputError
 
 if TYPE_CHECKING:  # a lower room never imports a higher one
-    from dpsims.training import Trainer
+    from dpsims.trainer import Trainer
 
 KEEP = 2  # checkpoints
 SAME_RESULTS = ("data.path", "train.accumulate", "discriminator.checkpointing")  # may change as a run goes on

@@ -80,12 +80,14 @@ class Trainer:
         self.processes.check_batch(config.train.batch_size, config.train.noises_per_map, config.train.accumulate)
         self.config, self.device, self.dtype = config, self.accelerator.device, dtype
         self.data, self.t = data, config.train
-        split, self.pixels = data.pairs("train"), data.index["splits"]["train"]["class_pixels"]
+        split, pixels = data.pairs("train"), data.index["splits"]["train"]["class_pixels"]
         self.size = (config.data.height, config.data.width)
         self.batches = TrainingBatches(
-            split, self.pixels, self.t.batch_size, self.t.seed, config.data.rare_class_sampling, config.data.flip,
-            self.size,
-        )  # fmt: skip
+            split, pixels, self.t.batch_size, self.t.seed, config.data.rare_class_sampling, config.data.flip, self.size
+        )
+        self.alpha = None  # of the classes; each batch has its own where they are OASIS's
+        if config.loss.class_weights != "batch":
+            self.alpha = losses.class_weights(pixels, config.loss.class_weights).to(self.device)
         self.read = ReadAhead(partial(self.batches, rank=self.processes.rank, world=self.processes.number))
         torch.manual_seed(self.t.seed)  # initial weights
         self.generator = self._place(self.processes.synchronised(build_generator(config, folded=False)))
@@ -140,8 +142,9 @@ class Trainer:
         self.d_optimiser.param_groups[0]["lr"] = factor * self.t.lr_discriminator
         pieces = self._pieces(step)
         log = {"lr_generator": self.g_optimiser.param_groups[0]["lr"]}
-        log |= self._discriminator_step(pieces)
-        log |= self._generator_step(pieces, measure)
+        of_maps = self._weights([piece.maps for piece in pieces])
+        log |= self._discriminator_step(pieces, of_maps)
+        log |= self._generator_step(pieces, of_maps, measure)
         self.dead = torch.where(is_dead(log), self.dead + 1, 0)
         update_ema(self.ema, self.generator, min(self.t.ema_decay, (1 + step) / (10 + step)))
         return log
@@ -162,12 +165,11 @@ class Trainer:
 
     def _weights(self, labels: list[Tensor]) -> Weights:
         """Of the label maps (b, H, W) of all pieces."""
-        kind, K = self.config.loss.class_weights, self.config.data.num_classes
-        count = torch.stack([(some > 0).sum() for some in labels]).to(self.dtype).mean()
-        if kind != "batch":
-            return Weights(losses.class_weights(self.pixels, kind).to(self.device), self.processes.mean(count))
-        counts = self.processes.sum(sum(losses.class_counts(some, K) for some in labels))
-        return Weights(losses.batch_class_weights(counts), self.processes.mean(count))
+        count = self.processes.mean(torch.stack([(some > 0).sum() for some in labels]).to(self.dtype).mean())
+        if self.alpha is not None:
+            return Weights(self.alpha, count)
+        counts = sum(losses.class_counts(some, self.config.data.num_classes) for some in labels)
+        return Weights(losses.batch_class_weights(self.processes.sum(counts)), count)
 
     def _each(self, pieces: list[Piece], with_graph: bool) -> Iterator[Piece]:
         """The pieces, one after another, with their generated images.
@@ -188,9 +190,9 @@ class Trainer:
             if not alone or with_graph:
                 piece.fake = piece.features = piece.raw = None
 
-    def _discriminator_step(self, pieces: list[Piece]) -> dict[str, Any]:
+    def _discriminator_step(self, pieces: list[Piece], of_maps: Weights) -> dict[str, Any]:
         """L_D: classes on real pixels, "fake" on generated ones; then the noise level follows the gap between them."""
-        of_real, of_maps = (self._weights([getattr(p, name) for p in pieces]) for name in ("labels", "maps"))
+        of_real = self._weights([piece.labels for piece in pieces])
         self.d_optimiser.zero_grad(set_to_none=True)
         logs = []
         for piece in self._each(pieces, with_graph=False):
@@ -238,9 +240,8 @@ class Trainer:
             mixed = self.discriminator(mask * piece.real[some] + (1 - mask) * piece.fake.detach()[some])
         return losses.labelmix_loss(mixed, logits_real[some], logits_fake[some], mask)
 
-    def _generator_step(self, pieces: list[Piece], measure: bool) -> dict[str, Any]:
+    def _generator_step(self, pieces: list[Piece], of_maps: Weights, measure: bool) -> dict[str, Any]:
         """L_G = L_pix + lambda_C L_NCE + lambda_D L_div."""
-        of_maps = self._weights([p.maps for p in pieces])
         self.g_optimiser.zero_grad(set_to_none=True)
         logs: list[dict[str, Any]] = []
         measured: dict[str, Any] = {}

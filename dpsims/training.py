@@ -67,7 +67,8 @@ def fit(
         run = RunFolder(Path(out), config, resume, processes.main)
         done, seconds, cpu_seconds = run.restore(trainer)
     if done == 0:
-        trainer.begin(progress)
+        with naming_memory(config, run.out, 0):
+            trainer.begin(progress)
     begin = time.monotonic() - seconds
     bar = tqdm(total=t.steps, initial=done, desc=f"training {run.out.name}", unit="step", disable=not progress)
     with stop_signals() as asked_to_stop, bar:

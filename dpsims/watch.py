@@ -62,7 +62,7 @@ def naming_memory(config: Config, out: Path, step: int) -> Iterator[None]:
     """Turns an error of memory, of a GPU's or the machine's, into an InputError that names what needs less of it."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
             if "can't allocate memory" not in str(error):  # what torch says on a CPU
                 raise

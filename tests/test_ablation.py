@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from trees import scenes_of
 
 from dpsims import ablation, plotting_ablation
 from dpsims import ablation_statistics as statistics
@@ -28,9 +29,7 @@ from dpsims.training import DeadRun
 ARM_NAMES = {arm: {"name": name, "settings": []} for arm, (name, _) in ARMS.items()}
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return prepare_scenes(tmp_path_factory.mktemp("data") / "scenes", size=64, n=16, n_val=8, progress=False)
+data = scenes_of(16)
 
 
 def study(data, **changes):

@@ -6,12 +6,13 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+import trees
 from torch import nn
+from trees import scenes_of
 
 from dpsims import losses
 from dpsims.checkpoint import export_run
 from dpsims.config import override
-from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepared import load_prepared
 from dpsims.errors import InputError
 from dpsims.presets import preset
@@ -22,13 +23,11 @@ OASIS = ("loss.class_weights=batch", "loss.lambda_labelmix=10", "loss.focal_gamm
 KINDS = ("dp_sims", "oasis")
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return prepare_scenes(tmp_path_factory.mktemp("data") / "scenes", size=64, n=24, n_val=8, progress=False)
+data = scenes_of(24)
 
 
 def tiny(data, *settings):
-    return override(preset("tiny"), [f"data.path={data}", "train.bf16=false", *settings])
+    return trees.tiny(data, "train.bf16=false", *settings)
 
 
 @pytest.mark.parametrize("conditioning", ["zca", "random_mixing"])

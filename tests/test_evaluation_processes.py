@@ -1,15 +1,13 @@
 """Several real processes measure what one does, to the bit: gloo on the CPU, as torchrun starts them."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from trees import ENVIRONMENT, launch, scenes_of
 
-from dpsims.data.prepare import prepare_scenes
 from dpsims.errors import InputError
 from dpsims.evaluation import protocol
 from dpsims.evaluation.protocol import evaluate_checkpoint
@@ -20,19 +18,17 @@ HERE = Path(__file__).parent
 
 
 def run(number, cache, *command):
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number)] if number > 1 else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent), "DPSIMS_CACHE": str(cache)}
-    return subprocess.run([sys.executable, *start, *map(str, command)], env=environment, timeout=300, check=True,
-                          capture_output=True, text=True)  # fmt: skip
+    environment = ENVIRONMENT | {"DPSIMS_CACHE": str(cache)}
+    return subprocess.run(
+        launch(number, *command), env=environment, timeout=300, check=True, capture_output=True, text=True
+    )
 
 
 def figures(result):
     return {key: value for key, value in result.items() if key != "seconds"}
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return prepare_scenes(tmp_path_factory.mktemp("data") / "scenes", size=64, n=8, n_val=8, progress=False)
+data = scenes_of(8)
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 import torch
+import trees
+from trees import scenes_of
 
 from dpsims.checkpoint import checkpoints
 from dpsims.config import override
-from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepared import load_prepared
 from dpsims.errors import InputError
 from dpsims.models.backbone import Backbone
-from dpsims.presets import preset
 from dpsims.training import Trainer, fit
 
 DP_SIMS = ("loss.lambda_contrastive=0.5", "loss.contrastive_backbone=texture_resnet10t", "loss.class_weights=batch")
@@ -21,13 +21,11 @@ TRAINED = ("discriminator.frozen=false", "discriminator.backbone=test_convnext",
 OASIS = ("generator.kind=oasis", "discriminator.kind=oasis")
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return prepare_scenes(tmp_path_factory.mktemp("data") / "scenes", size=64, n=24, n_val=8, progress=False)
+data = scenes_of(24)
 
 
 def tiny(data, *settings):
-    return override(preset("tiny"), [f"data.path={data}", "train.batch_size=8", "train.bf16=false", *settings])
+    return trees.tiny(data, "train.batch_size=8", "train.bf16=false", *settings)
 
 
 def weights_after(config, data, steps):

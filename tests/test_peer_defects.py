@@ -18,14 +18,13 @@ import torch
 import trees
 from PIL import Image
 from torch.nn.utils import parametrize
-from trees import QUIET
+from trees import QUIET, scenes_of
 
 from dpsims import losses
 from dpsims.checkpoint import resolve
 from dpsims.cli import Dataset
 from dpsims.config import override
 from dpsims.data.loader import TrainingBatches
-from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepare_folders import prepare_folders
 from dpsims.data.prepared import SplitArrays, load_prepared
 from dpsims.errors import InputError
@@ -42,13 +41,11 @@ from dpsims.training import Trainer, fit
 KINDS = ("dp_sims", "oasis")
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return prepare_scenes(tmp_path_factory.mktemp("data") / "scenes", size=64, n=16, n_val=4, progress=False)
+data = scenes_of(16, 4)
 
 
 def tiny(data, *settings):
-    return override(preset("tiny"), [f"data.path={data}", "train.bf16=false", "train.steps=1", *settings])
+    return trees.tiny(data, "train.bf16=false", "train.steps=1", *settings)
 
 
 def trainer_of(data, *settings):

@@ -6,12 +6,12 @@ import re
 
 import pytest
 import torch
+from trees import scenes_of
 from typer.testing import CliRunner
 
 from dpsims import dry_run, presets, step_memory
 from dpsims.cli import app
 from dpsims.config import override
-from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepared import load_prepared
 from dpsims.errors import InputError
 from dpsims.models.generator import CHANNELS_256
@@ -19,11 +19,7 @@ from dpsims.presets import PAPER, PRESETS, SMALL, configured, preset
 from dpsims.step_memory import Memory, Saved, count, memory, networks, saved_bytes
 from dpsims.training import Trainer
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Scenes at 64 px."""
-    return prepare_scenes(tmp_path_factory.mktemp("data") / "scenes", size=64, n=8, n_val=4, progress=False)
+data = scenes_of(8, 4)
 
 
 @pytest.fixture(scope="module")

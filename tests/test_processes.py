@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
+from trees import ENVIRONMENT, launch
 
 from dpsims.config import override
 from dpsims.data.prepare import prepare_scenes
@@ -26,15 +26,6 @@ HERE = Path(__file__).parent
 # void in some maps and not in others, several noises a map: what a mean over processes gets wrong
 BOTH = ("train.batch_size=8", "loss.lambda_contrastive=1", "loss.contrastive_patches=16", "train.warmup_steps=0")
 ALL = (*BOTH, "loss.class_weights=batch", "loss.lambda_labelmix=1", "loss.diversity_on=features")
-
-
-def launch(number, *command):
-    """The command line of several processes on this machine: `accelerate launch` starts several on GPUs alone."""
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number)] if number > 1 else []
-    return [sys.executable, *start, *map(str, command)]
-
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
 
 
 @pytest.fixture(scope="module")

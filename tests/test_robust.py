@@ -10,28 +10,25 @@ import sys
 
 import pytest
 import torch
+import trees
 from safetensors.torch import load_file
+from trees import scenes_of
 
 from dpsims import checkpoint
 from dpsims.checkpoint import best, checkpoints, read_provenance
 from dpsims.config import override
-from dpsims.data.prepare import prepare_scenes
 from dpsims.errors import InputError
 from dpsims.evaluation.judge import FrechetJudge
 from dpsims.evaluation.protocol import evaluate_checkpoint
-from dpsims.presets import preset
 from dpsims.run_folder import read_metrics
 from dpsims.training import Trainer, fit
 from dpsims.watch import naming_room
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return prepare_scenes(tmp_path_factory.mktemp("data") / "scenes", size=64, n=24, n_val=12, progress=False)
+data = scenes_of(24, 12)
 
 
 def tiny(data, *settings):
-    return override(preset("tiny"), [f"data.path={data}", "train.bf16=false", *settings])
+    return trees.tiny(data, "train.bf16=false", *settings)
 
 
 class Given:

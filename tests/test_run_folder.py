@@ -7,24 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trees
 from safetensors.torch import load_file, save_file
+from trees import scenes_of
 
 from dpsims.checkpoint import checkpoints, export_run
-from dpsims.config import override
 from dpsims.data.prepare import prepare_scenes
 from dpsims.errors import InputError
-from dpsims.presets import preset
 from dpsims.run_folder import COLUMNS, RunFolder, read_metrics
 from dpsims.training import Trainer, fit
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return prepare_scenes(tmp_path_factory.mktemp("data") / "scenes", size=64, n=8, n_val=8, progress=False)
+data = scenes_of(8)
 
 
 def tiny(data, *settings):
-    return override(preset("tiny"), [f"data.path={data}", "train.steps=4", *settings])
+    return trees.tiny(data, "train.steps=4", *settings)
 
 
 def resume(run, data, *settings):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import trees
 
 from dpsims.checkpoint import checkpoints, export_run, fold_spectral_norm, read_provenance
 from dpsims.config import override
@@ -34,7 +35,7 @@ def trained(data, tmp_path_factory):
 
 
 def tiny(path, *settings):
-    return override(preset("tiny"), [f"data.path={path}", "generator.label_channels=16", "train.bf16=false", *settings])
+    return trees.tiny(path, "generator.label_channels=16", "train.bf16=false", *settings)
 
 
 def begun(config, data):

@@ -16,30 +16,21 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from trees import scenes_of, tiny
 
 from dpsims import draws
 from dpsims.checkpoint import checkpoints, export_run, fold_spectral_norm, read_provenance, resolve
-from dpsims.config import override
 from dpsims.data.loader import TrainingBatches, sampling_weights
-from dpsims.data.prepare import prepare_scenes
 from dpsims.data.prepared import load_prepared
 from dpsims.errors import InputError
 from dpsims.images import to_tensor, to_uint8
 from dpsims.optimisation import learning_rate_factor, update_ema
-from dpsims.presets import preset
 from dpsims.run_folder import read_metrics
 from dpsims.sheets import read_sheet
 from dpsims.synthesis import load_discriminator, load_generator
 from dpsims.training import DeadRun, Trainer, fit
 
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory):
-    return prepare_scenes(tmp_path_factory.mktemp("data") / "scenes", size=64, n=48, n_val=8, progress=False)
-
-
-def tiny(data, *settings):
-    return override(preset("tiny"), [f"data.path={data}", *settings])
+data = scenes_of(48, scope="session")
 
 
 def without_times(log):

@@ -4,17 +4,22 @@ And what tests of several files do with them: the command line, and what is expe
 """
 
 import io
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from dpsims.cli import app
+from dpsims.config import Config, override
 from dpsims.data import scenes
-from dpsims.data.prepare import classes, write_prepared
+from dpsims.data.prepare import classes, prepare_scenes, write_prepared
 from dpsims.encodings import encoding
 from dpsims.labels import LabelSpace
+from dpsims.presets import preset
 
 # where the image and the label map of the pair `{}` lie, by (data set, layout) and split
 LAYOUTS = {
@@ -44,6 +49,30 @@ LAYOUTS = {
 CUSTOM = "void: 255\nnames:\n" + "".join(f"  {10 * i}: {name}\n" for i, name in enumerate(scenes.CLASSES))
 QUIET = {"progress": False, "jobs": 1}  # for prepare_folders and check_folders
 SIZES = ((37, 53), (64, 41), (50, 50))  # (height, width) of the pairs in turn
+
+
+def launch(number: int, *command: object) -> list[str]:
+    """The command line of several processes on this machine: `accelerate launch` starts several on GPUs alone."""
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number)] if number > 1 else []
+    return [sys.executable, *start, *map(str, command)]
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}  # of these
+
+
+def scenes_of(n: int, n_val: int = 8, scope: str = "module"):
+    """A fixture: prepared Scenes of 64 px, so many to train on and held out."""
+
+    @pytest.fixture(scope=scope)
+    def data(tmp_path_factory) -> Path:
+        return prepare_scenes(tmp_path_factory.mktemp("data") / "scenes", size=64, n=n, n_val=n_val, progress=False)
+
+    return data
+
+
+def tiny(data: Path, *settings: str) -> Config:
+    """The preset of seconds, for prepared data."""
+    return override(preset("tiny"), [f"data.path={data}", *settings])
 
 
 def ids_of(labels: np.ndarray, space: LabelSpace) -> np.ndarray:

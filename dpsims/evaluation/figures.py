@@ -41,7 +41,8 @@ class Seen:
 
     def gathered(self, processes: Processes) -> Self:
         """With what the other processes have put in."""
-        return type(self)(*map(processes.table, self._tables()), *(() if self.moods is not None else (None,)))
+        moods = None if self.moods is None else processes.table(self.moods)
+        return type(self)(processes.table(self.features), processes.table(self.texture), moods)
 
     def _tables(self) -> list[Tensor]:
         return [x for x in (self.features, self.texture, self.moods) if x is not None]

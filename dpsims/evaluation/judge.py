@@ -28,8 +28,8 @@ class FrechetJudge:
     def __init__(self, config: Config, progress: bool = True, processes: Processes | None = None) -> None:
         self.data, self.processes = prepared_data(config), processes
         self.evaluator = ensure_evaluator(self.data.path, progress=progress)
-        available = Protocol().count(self.data)
-        self.protocol = Protocol(max_maps=min(config.train.judge_maps, available))
+        self.protocol = Protocol(max_maps=config.train.judge_maps)
+        self.protocol.count(self.data)  # complains of too few held-out images now, and not at the first call
         self.yardstick: Yardstick | None = None  # made where the generator is
 
     def __call__(self, generator: nn.Module) -> float:

@@ -165,7 +165,7 @@ def train_evaluator(
 
 
 def evaluator_for(data: str | Path) -> Path:
-    """Where the evaluation network for a prepared data set is, or is to be: the shipped one for Scenes of its size, or
+    """Where the evaluation network for a prepared data set is, or is to be: the shipped one of its name and size, or
     a folder in the cache that is named by what the data set holds."""
     index = open_prepared(data).index
     if index["height"] == index["width"] and (shipped := EVALUATORS / f"{index['dataset']}-{index['height']}").is_dir():
