@@ -6,7 +6,7 @@ listen to a noise of its own, so that one class changes while the rest stays, is
 B batch, H and W height and width, N noise tokens, d their width, R regions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dpsims.checks import as_integers
 from dpsims.errors import InputError
+from dpsims.labels import LabelSpace
 
 
 def class_region(labels: Tensor | np.ndarray, classes: Sequence[int]) -> Tensor:
@@ -58,3 +59,33 @@ def locked(image: Tensor, before: Tensor, region: Tensor) -> Tensor:
         region: (B, H, W), not 0 inside.
     """
     return torch.where(region[:, None] != 0, image, before)
+
+
+def by_class(
+    labels: Tensor, space: LabelSpace, noise: Mapping[str, Tensor | np.ndarray], default: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Noises of classes by name, as a generator takes them.
+
+    Args:
+        labels: (B, H, W) int64 ids.
+        space: the classes.
+        noise: name of a class -> z (N, d), or (B, N, d); under "default" that of all others.
+        default: z (B, N, d) of all others where `noise` has no "default".
+
+    Returns:
+        z (B, R, N, d), and regions (B, H, W) in 0..R-1: which of them a place listens to.
+
+    Raises:
+        InputError: an unknown class, or a noise of another shape.
+    """
+    parts = {name: torch.as_tensor(z) for name, z in noise.items()}
+    for name, z in parts.items():
+        if z.shape not in (default.shape, default.shape[1:]):
+            one, all_ = tuple(default.shape[1:]), tuple(default.shape)
+            raise InputError(f"noise of {name}: shape {tuple(z.shape)}; give (N, d) = {one}, or (B, N, d) = {all_}")
+    stacked = [parts.pop("default", default).to(default)]
+    regions = torch.zeros_like(labels)
+    for number, (name, z) in enumerate(parts.items(), start=1):
+        regions[labels == space.id_of(name)] = number
+        stacked.append(z.to(default))
+    return torch.stack([z.expand_as(default) for z in stacked], dim=1), regions

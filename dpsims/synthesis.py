@@ -3,7 +3,8 @@
 B batch, H and W height and width, K classes, N noise tokens, d their width.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from dpsims.images import to_uint8
 from dpsims.labels import LabelSpace
 from dpsims.models import Discriminator, Generator
 from dpsims.models.oasis import OasisDiscriminator, OasisGenerator
-from dpsims.noise import locked
+from dpsims.noise import by_class, interpolate, locked
 
 
 def build_generator(config: Config, folded: bool) -> Generator | OasisGenerator:
@@ -101,25 +102,35 @@ class Synthesizer:
         self,
         labels: Tensor | np.ndarray,
         seed: int | Sequence[int] = 0,
-        noise: Tensor | np.ndarray | None = None,
+        noise: Tensor | np.ndarray | Mapping[str, Tensor | np.ndarray] | None = None,
         regions: Tensor | np.ndarray | None = None,
+        strength: float = 1.0,
     ) -> Tensor:
         """Images of label maps.
 
         Args:
             labels: (B, H, W) or (H, W) integer ids, 0 = void, 1..K.
             seed: of the noise; image b of a batch takes seed + b, or the b-th of a sequence.
-            noise: z (B, N, d) instead of a seed; what goes in is what is used, in float32.
+            noise: z (B, N, d) instead of a seed; what goes in is what is used, in float32. Or by classes, such as
+                ``{"sky": z1, "default": z0}``, each (N, d) or (B, N, d); without "default" the others have the seed's.
             regions: (B, H, W), or (H, W) of one map, integers in 0..R-1: which of R noises a place listens to; `noise`
                 is then (B, R, N, d).
+            strength: what the noise adds to the features is multiplied by it: 0 draws without noise, 1 as trained, more
+                exaggerates. Multiplying z itself would do next to nothing: the cross-attention normalises its values.
 
         Returns:
             (B, 3, H, W) float in [-1, 1], on the generator's device.
 
         Raises:
-            InputError: wrong shape, size, ids, seed, noise or regions.
+            InputError: wrong shape, size, ids, seed, noise, regions or strength.
         """
         labels = self._checked(labels)
+        if not 0 <= strength < math.inf:
+            raise InputError(f"strength: {strength}; give a number of 0 or more, 1 is as trained")
+        if isinstance(noise, Mapping):
+            if regions is not None:
+                raise InputError("regions: the classes are the regions of a noise by classes; give one of the two")
+            noise, regions = by_class(labels, self.space, noise, self.noise(seed, len(labels)))
         noise = self._checked_noise(self.noise(seed, len(labels)) if noise is None else noise)
         count = () if regions is None else noise.shape[1:2]
         if tuple(noise.shape) != (len(labels), *count, *self.noise_shape):
@@ -130,8 +141,32 @@ class Synthesizer:
             )
         if regions is not None:
             regions = self._checked_regions(regions, labels, range(count[0]))
-        images, _ = self.generator(labels.to(self.device), noise, regions)
+        images, _ = self.generator(labels.to(self.device), noise, regions, strength)
         return images
+
+    def walk(
+        self, labels: Tensor | np.ndarray, first: int, second: int, steps: int = 9, strength: float = 1.0
+    ) -> Iterator[Tensor]:
+        """Images of one label map from the noise of a seed to that of another, on the great circle between them.
+
+        Args:
+            labels: (H, W) or (1, H, W) integer ids.
+            first, second: the seeds of both ends, whose images the first and the last are, bit for bit.
+            steps: images, 2 or more.
+            strength: as in calling.
+
+        Returns:
+            `steps` images (1, 3, H, W) in [-1, 1], one after the other; ``torch.cat(list(...))`` makes them a batch.
+
+        Raises:
+            InputError: as calling does; several label maps, or fewer steps.
+        """
+        labels = self._checked(labels)
+        if len(labels) > 1 or steps < 2:
+            raise InputError(f"walk: {len(labels)} label maps and {steps} steps; give one map, and 2 steps or more")
+        start, end = self.noise([first, second], 2).split(1)
+        between = (interpolate(start, end, step / (steps - 1)) for step in range(1, steps - 1))
+        return (self(labels, noise=z, strength=strength) for z in (start, *between, end))
 
     def vary(
         self, labels: Tensor | np.ndarray, region: Tensor | np.ndarray, seed: int, inside: int, lock: bool = False
@@ -228,6 +263,22 @@ def load_discriminator(path: str | Path, device: str | torch.device = "cpu") -> 
     if expected and expected != checkpoint.backbone_sha256(config):
         raise InputError(f"{folder}: trained with other weights of {config.discriminator.backbone} than are here")
     return discriminator.to(device).eval()
+
+
+@torch.inference_mode()
+def discriminator_view(discriminator: Discriminator | OasisDiscriminator, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What a discriminator sees in images, pixel by pixel.
+
+    Args:
+        discriminator: in evaluation mode, such as `load_discriminator` gives; no noise is then added to its features.
+        images: (B, 3, H, W) in [-1, 1].
+
+    Returns:
+        The class that it holds each pixel for, were it real: (B, H, W) ids in 1..K; and the probability of "fake" among
+        the K classes and "fake", (B, H, W).
+    """
+    logits = discriminator(images.to(next(discriminator.parameters()).device)).float()
+    return logits[:, :-1].argmax(1) + 1, logits.softmax(1)[:, -1]
 
 
 @torch.inference_mode()

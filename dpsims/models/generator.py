@@ -225,13 +225,14 @@ class Generator(nn.Module):
         """z ~ N(0, 1), (B, N, d), on the CPU, so that a seed means the same on every device."""
         return torch.randn(batch, self.noise_tokens, self.noise_dim, generator=generator)
 
-    def label_features(self, onehot: Tensor, noise: Tensor, regions: Tensor) -> list[Tensor]:
+    def label_features(self, onehot: Tensor, noise: Tensor, regions: Tensor, strength: float = 1.0) -> list[Tensor]:
         """Label pyramid with the noise in it.
 
         Args:
             onehot: (M, K+1, H, W), each map for B / M neighbouring noises.
             noise: z (B, R, N, d), one for each of R regions.
             regions: (B, R, H, W), the share of each region in a pixel.
+            strength: what the noise adds to the features is multiplied by it.
 
         Returns:
             L maps (B, C, H_l, W_l), coarse to fine; (M, C, H_l, W_l) at levels without noise.
@@ -241,13 +242,14 @@ class Generator(nn.Module):
         for f, attend in zip(self.label_encoder(onehot), self.noise, strict=True):
             if attend is not None:
                 f = each_for_some(f, len(noise))
-                f = f + in_regions([attend(f, t) for t in tokens], regions)
+                added = in_regions([attend(f, t) for t in tokens], regions)
+                f = f + (added if strength == 1 else strength * added)
             features.append(f)
         return features
 
-    def features(self, onehot: Tensor, noise: Tensor, regions: Tensor) -> Tensor:
+    def features(self, onehot: Tensor, noise: Tensor, regions: Tensor, strength: float = 1.0) -> Tensor:
         """As `label_features` -> features before the RGB layer (B, channels[-1], H, W)."""
-        labels = self.label_features(onehot, noise, regions)
+        labels = self.label_features(onehot, noise, regions, strength)
         x = self.stem(F.adaptive_avg_pool2d(onehot, labels[0].shape[-2:]))  # shares of the classes in a coarse cell
         x = each_for_some(x, len(noise))
         for level, (block, attend) in enumerate(zip(self.blocks, self.attention, strict=True)):
@@ -257,7 +259,9 @@ class Generator(nn.Module):
             x = attend(block(x, labels[level]))
         return x
 
-    def forward(self, labels: Tensor, noise: Tensor, regions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, labels: Tensor, noise: Tensor, regions: Tensor | None = None, strength: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """Images, and the features that they are made of.
 
         Args:
@@ -266,6 +270,7 @@ class Generator(nn.Module):
             noise: z (B, N, d), or (B, R, N, d) with `regions`; what goes in is what is used, there is no other
                 randomness.
             regions: (B, H, W) integers in 0..R-1: which of the R noises a place listens to (default: one for all).
+            strength: of the noise in the label features: 0 without noise, 1 as trained.
 
         Returns:
             images (B, 3, H, W) in [-1, 1], and features before the RGB layer (B, channels[-1], H, W), for the diversity
@@ -275,5 +280,5 @@ class Generator(nn.Module):
             noise, shares = noise[:, None], noise.new_ones(len(noise), 1, 1, 1)
         else:
             shares = F.one_hot(regions.long(), noise.shape[1]).movedim(-1, 1).to(noise.dtype)
-        features = self.features(self.onehot(labels), noise, shares)
+        features = self.features(self.onehot(labels), noise, shares, strength)
         return torch.tanh(exact(self.to_rgb(F.leaky_relu(features, 0.2)))), features

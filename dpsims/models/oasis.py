@@ -95,8 +95,11 @@ class OasisGenerator(nn.Module):
         """z ~ N(0, 1), (B, 1, d), on the CPU."""
         return torch.randn(batch, 1, self.noise_dim, generator=generator)
 
-    def forward(self, labels: Tensor, noise: Tensor, regions: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Arguments and results as of `dpsims.models.Generator.forward`, with N = 1."""
+    def forward(
+        self, labels: Tensor, noise: Tensor, regions: Tensor | None = None, strength: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """As of `dpsims.models.Generator.forward`, with N = 1; `strength` multiplies the noise."""
+        noise = noise if strength == 1 else strength * noise
         onehot = F.one_hot(labels.long(), self.num_classes + 1).movedim(-1, 1).to(noise.dtype)
         onehot = each_for_some(onehot, len(noise))
         size, noises = onehot.shape[-2:], [noise] if regions is None else noise.unbind(1)

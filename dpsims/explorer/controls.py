@@ -1,0 +1,158 @@
+"""The explorer's controls of the noise: of the image, of classes, of a painted region; and what stays as it is."""
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as W
+
+from dpsims.explorer.drawing import Noise, Own
+from dpsims.labels import LabelSpace
+
+LARGEST = 2**31 - 1  # seed in a box
+BUTTON = W.Layout(width="auto")
+
+
+def wide() -> dict[str, Any]:
+    """Style and width of a control with a description; a layout of its own, since widgets share what they are given."""
+    return {"style": {"description_width": "90px"}, "layout": W.Layout(width="260px")}
+
+
+def seed_box(value: int, description: str) -> W.BoundedIntText:
+    """A box for a seed."""
+    return W.BoundedIntText(value=value, min=0, max=LARGEST, description=description, **wide())
+
+
+def share_slider(description: str, largest: float = 1.0, value: float = 0.0, tooltip: str = "") -> W.FloatSlider:
+    """A slider that reports while it is dragged: whoever listens leaves out what is overtaken."""
+    return W.FloatSlider(
+        value=value,
+        min=0.0,
+        max=largest,
+        step=0.05,
+        description=description,
+        readout_format=".2f",
+        tooltip=tooltip,
+        **wide(),
+    )
+
+
+def titled(title: str, *rows: W.Widget) -> W.VBox:
+    """Controls that belong together, under their name."""
+    return W.VBox([W.HTML(f"<b>{title}</b>"), *rows], layout=W.Layout(margin="0 24px 8px 0"))
+
+
+class NoiseControls(W.HBox):
+    """Controls of the noise; each is an attribute, so that scripts and tests move it: ``controls.seed.value = 3``.
+
+    Args:
+        space: the classes.
+        seed: of the first image.
+        changed: called without arguments when an image is to be drawn anew.
+        lock: called when what stays has changed: what stays is what is shown at that moment.
+
+    Attributes:
+        own: the noises of classes, by id; the controls show that of the class in `own_class`.
+    """
+
+    def __init__(self, space: LabelSpace, seed: int, changed: Callable[[], None], lock: Callable[[], None]) -> None:
+        self.space, self._changed, self._lock = space, changed, lock
+        self.own: dict[int, Own] = {}
+        self._showing = False  # while the controls are set to another class
+        self.seed = seed_box(seed, "seed")
+        self.next_seed = W.Button(description="Another seed", icon="refresh", layout=BUTTON)
+        self.strength = share_slider("strength", 2.0, 1.0, "0: what the label map alone says; 1: as trained")
+        classes = [(name, number) for number, name in enumerate(space.names)]
+        self.own_class = W.Dropdown(options=classes, value=min(1, space.num_classes), description="class", **wide())
+        self.own_share = share_slider("its noise", tooltip="0: that of the image; 1: that of its own seed")
+        self.own_seed = seed_box(seed + 1, "its seed")
+        self.renew = W.Button(description="New noise for this class", icon="refresh", layout=BUTTON)
+        self.forget = W.Button(description="All as the image", layout=BUTTON, tooltip="Classes lose their own noise")
+        self.have = W.HTML()
+        self.region_share = share_slider("its noise", tooltip="0: that of the image; 1: that of its own seed")
+        self.region_seed = seed_box(seed + 1, "its seed")
+        self.renew_region = W.Button(description="New noise in the region", icon="refresh", layout=BUTTON)
+        self.outside = W.Checkbox(description="outside stays, pixel by pixel", indent=False)
+        self.locked = W.TagsInput(allowed_tags=list(space.names), allow_duplicates=False, placeholder="a class")
+        self.lock_rest = W.Button(description="Lock all but this class", icon="lock", layout=BUTTON)
+        self.unlock = W.Button(description="Unlock all", icon="unlock", layout=BUTTON)
+        super().__init__(self._groups(), layout=W.Layout(flex_flow="row wrap"))
+        self._listen()
+
+    def _groups(self) -> list[W.Widget]:
+        return [
+            titled("Noise of the image", self.seed, self.strength, self.next_seed),
+            titled(
+                "Noise of one class",
+                self.own_class,
+                self.own_share,
+                self.own_seed,
+                W.HBox([self.renew, self.forget], layout=W.Layout(flex_flow="row wrap", max_width="270px")),
+                self.have,
+            ),
+            titled("Noise in the painted region", self.region_share, self.region_seed, self.renew_region, self.outside),
+            titled("Classes that stay, pixel by pixel", self.locked, W.HBox([self.lock_rest, self.unlock])),
+        ]
+
+    def _listen(self) -> None:
+        for control in (self.seed, self.strength, self.region_share, self.region_seed):
+            control.observe(lambda change: self._changed(), "value")
+        for control in (self.own_share, self.own_seed):
+            control.observe(self._keep_own, "value")
+        for control in (self.locked, self.outside):
+            control.observe(lambda change: self._lock(), "value")
+        self.own_class.observe(self._show_own, "value")
+        self.next_seed.on_click(lambda button: self._advance(self.seed))
+        self.renew.on_click(lambda button: self._renew(self.own_seed, self.own_share))
+        self.renew_region.on_click(lambda button: self._renew(self.region_seed, self.region_share))
+        self.forget.on_click(self._forget)
+        self.lock_rest.on_click(self._lock_rest)
+        self.unlock.on_click(self._unlock)
+
+    def noise(self) -> Noise:
+        """What is chosen now."""
+        region = Own(self.region_seed.value, self.region_share.value)
+        return Noise(self.seed.value, self.strength.value, dict(self.own), region if region.share else None)
+
+    @staticmethod
+    def _advance(box: W.BoundedIntText) -> None:
+        box.value = (box.value + 1) % LARGEST
+
+    def _renew(self, box: W.BoundedIntText, share: W.FloatSlider) -> None:
+        """Another seed, and all of it, with one image."""
+        with self.hold_trait_notifications():
+            if not share.value:
+                self._showing = True  # the seed's change will draw
+                share.value = 1.0
+                self._showing = False
+        self._advance(box)
+
+    def _keep_own(self, change: dict[str, Any]) -> None:
+        if self._showing:
+            return
+        self.own[self.own_class.value] = Own(self.own_seed.value, self.own_share.value)
+        self._tell()
+        self._changed()
+
+    def _show_own(self, change: dict[str, Any]) -> None:
+        own = self.own.get(change["new"], Own(self.own_seed.value, 0.0))
+        self._showing = True
+        self.own_seed.value, self.own_share.value = own.seed, own.share
+        self._showing = False
+
+    def _forget(self, button: W.Button) -> None:
+        self.own.clear()
+        self._show_own({"new": self.own_class.value})
+        self._tell()
+        self._changed()
+
+    def _tell(self) -> None:
+        names = [f"{self.space.names[number]} (seed {own.seed})" for number, own in self.own.items() if own.share]
+        self.have.value = f"with a noise of their own: {', '.join(names)}" if names else ""
+
+    def _lock_rest(self, button: W.Button) -> None:
+        free = self.own_class.value
+        self.locked.value = [name for number, name in enumerate(self.space.names) if number != free]
+
+    def _unlock(self, button: W.Button) -> None:
+        self.outside.value = False
+        self.locked.value = []
