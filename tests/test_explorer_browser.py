@@ -216,7 +216,7 @@ def test_nothing_is_cut(page, width):
 
 
 def test_export_reload_import(page):
-    page.click("water")
+    page.click("building")
     before = page.said
     page.drag((5, 40), (60, 44))
     painted = settled(page, before)
