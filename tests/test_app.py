@@ -154,6 +154,8 @@ def page(served):
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(BROWSER))
         page = browser.new_page()
         page.set_default_timeout(PATIENCE * 1000)
+        page.failed = {}
+        page.on("requestfailed", lambda request: page.failed.update({request.url: request.failure}))
         page.goto(served.address, wait_until="commit")
         page.wait_for_selector(".widget-slider")
         yield page
@@ -170,6 +172,13 @@ def test_the_page_shows_the_tagged_cells_with_the_parameters_given(page, folder)
     assert page.title() == app.TITLE
     page.locator(".widget-slider .noUi-handle").press("ArrowRight")
     page.locator(".widget-label", has_text="slider at 1").wait_for()
+
+
+def test_nothing_is_fetched_from_elsewhere(page):
+    """Nor is it tried: where the network is closed, a page would wait for its style sheets."""
+    wanted = """() => fetch("https://elsewhere.example/").then(() => "fetched", () => "refused")"""
+    assert page.evaluate(wanted) == "refused"
+    assert len(page.failed) > 1 and set(page.failed.values()) == {"csp"}
 
 
 def test_a_reload_begins_anew_and_ends_the_kernel_before(page, served):
@@ -311,7 +320,8 @@ def test_what_is_asked_for_wrongly_is_told_in_one_line_before_anything_starts(no
     refused("--data", nothing_starts, says="no prepared data .* make it with `dpsims prepare`")
     refused(says="no prepared data", DPSIMS_DATA=str(nothing_starts))
     refused("--port", 0, says="'--port'")
-    refused("--host", "no.such.host.invalid", says="host no.such.host.invalid: cannot be listened on")
+    for host in ("no.such.host.invalid", "a..b", "192.0.2.1"):
+        refused("--host", host, says=f"host {host}: cannot be listened on")
     (nothing_starts / "generator.safetensors").write_text("")
     (nothing_starts / "config.json").write_text('{"mine": 1}')
     refused("--checkpoint", nothing_starts, says="config.json: .*mine")
@@ -380,7 +390,7 @@ def test_others_are_let_in_only_when_asked_and_with_a_warning(nothing_starts, mo
         raise Asked(json.dumps(app.voila_settings(folder, host, port)))
 
     monkeypatch.setattr(app, "_server", server)
-    for host, open_to_all in (("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)):
+    for host, open_to_all in (("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False), ("", False)):
         result = CliRunner().invoke(command_line, ["app", "--host", host, "--port", str(free_port())])
         assert isinstance(result.exception, Asked)
         settings = json.loads(str(result.exception))

@@ -46,6 +46,11 @@ LOOPBACK = frozenset({"127.0.0.1", "::1"})
 EVERYWHERE = frozenset({"0.0.0.0", "::"})
 # what JupyterLab has to have for widgets; others that may be installed have no business on the page
 EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"]
+# all that the page may load comes from its server, none of voila's style sheets or ipywidgets' scripts from elsewhere
+CONTENTS = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: wss: data: blob:; "
+    "frame-ancestors 'self'"
+)
 IDLE = 3600  # seconds after which the kernel of a page that is gone ends
 STARTING, ENDING = 120, 20  # seconds at most, on a busy machine
 
@@ -76,7 +81,7 @@ def serve(
     if importlib.util.find_spec("voila") is None:
         raise InputError("app: voila is missing, which serves the page; pip install 'dpsims[app]' brings it")
     page = app_notebook(Path(notebook), check_sources(checkpoint, data))
-    host = HOST if host == "localhost" else host  # which may be ::1 too, or what a file of the machine says
+    host = HOST if host in ("", "localhost") else host  # the first would be everywhere, the second ::1 too
     check_port(host, port)
     if host not in LOOPBACK:
         print(f"dpsims: whoever reaches port {port} of {host} can use the app; there is no password", file=sys.stderr)
@@ -148,12 +153,13 @@ def check_port(host: str, port: int) -> None:
                 if os.name == "posix":  # else a port is taken for a minute after an app that has ended
                     trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 trial.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
+    except (OSError, UnicodeError) as error:  # the second for names that no host can have
+        number = getattr(error, "errno", None)
+        if number == errno.EADDRINUSE:
             raise InputError(f"port {port} of {host} is taken; choose another with --port") from None
-        if error.errno == errno.EACCES:
+        if number == errno.EACCES:
             raise InputError(f"port {port} is closed to you; choose one of 1024 or more with --port") from None
-        reason = error.strerror or error
+        reason = getattr(error, "strerror", None) or error
         raise InputError(f"host {host}: cannot be listened on ({reason}); leave --host out for {HOST}") from None
 
 
@@ -175,6 +181,7 @@ def voila_settings(folder: Path, host: str, port: int) -> dict[str, Any]:
                 # a page that goes ends its kernel, but voila gives it no token for that; and nothing is lost, since
                 # all that can be posted needs the number of a kernel, which its page alone has
                 "disable_check_xsrf": True,
+                "headers": {"Content-Security-Policy": CONTENTS},
                 "static_path": DEFAULT_STATIC_FILES_PATH,  # for the words of jupyter_server that say "not found"
             },
         },
