@@ -1,12 +1,12 @@
 # make demo            set up .venv once, then run the notebooks in order into runs/demo (PRESET=name for another preset)
 # make test            set up .venv once, then the tests and every notebook again, outputs compared (SLOW=1 adds the long ones)
 # make lab | app       JupyterLab | the label map explorer as a web page, both on this machine only
+#                      (make app CHECKPOINT=folder DATA=folder PORT=8900 HOST=0.0.0.0; or DPSIMS_PORT=... in the environment)
 # make refresh | lint  execute the committed notebooks again, in place | ruff
 PYTHON ?= python3
 VENV ?= .venv
 PRESET ?= demo
 OUT ?= runs/$(PRESET)
-PORT ?= 8866
 EXTRAS ?= test,app
 NOTEBOOKS ?= $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
@@ -17,6 +17,8 @@ UV := $(shell command -v uv 2>/dev/null)
 # the committed outputs are those of a CPU with two threads and no network, as in conftest.py
 REFERENCE := CUDA_VISIBLE_DEVICES="" OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1
 VOLATILE := metadata.papermill metadata.widgets metadata.language_info.version cell.metadata.papermill cell.metadata.execution
+# from make's command line alone: some shells export a HOST, and many machines a PORT or DATA of their own
+asked = $(if $(filter command,$(origin $(1))),$(2) "$($(1))")
 export SLOW
 
 .PHONY: demo test lab app refresh lint
@@ -32,7 +34,8 @@ lab: $(STAMP)
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks
 
 app: $(STAMP)
-	$(BIN)/voila --Voila.ip=127.0.0.1 --port=$(PORT) notebooks/05_label_map_explorer.ipynb
+	$(BIN)/python -m dpsims app $(call asked,CHECKPOINT,--checkpoint) $(call asked,DATA,--data) \
+	  $(call asked,HOST,--host) $(call asked,PORT,--port)
 
 refresh: $(STAMP)
 	set -e; for notebook in $(NOTEBOOKS); do \

@@ -1,51 +1,21 @@
 """The console script `dpsims`: thin commands over the library, which is imported only by the command that needs it.
 
-Bad input (`InputError`) ends in one line on standard error and exit code 2; Ctrl-C in exit code 130.
+How they end when they cannot do what they were asked: `dpsims.polite`.
 """
 
-import errno
-import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
 from dpsims import __version__
 from dpsims.errors import InputError
-
-# a folder that the user chose cannot hold the results; any other OSError is a bug and keeps its traceback
-UNWRITABLE = {
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG,
-}  # fmt: skip
-
-
-class _PoliteGroup(typer.core.TyperGroup):
-    """Turns what a user can cause into a line that a user can read."""
-
-    def invoke(self, ctx: typer.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter.__base__ as error:  # click's UsageError, under whichever name typer has it
-            command = (error.ctx or ctx).command_path
-            print(f"dpsims: {error.format_message().rstrip('.')}; see {command} --help", file=sys.stderr)
-            raise typer.Exit(2) from None
-        except InputError as error:
-            print(f"dpsims: {error}", file=sys.stderr)
-            raise typer.Exit(2) from None
-        except OSError as error:
-            if error.errno not in UNWRITABLE:
-                raise
-            print(f"dpsims: {error.filename}: {error.strerror}; choose a folder that can be written", file=sys.stderr)
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            print("\ndpsims: interrupted; what was finished is kept", file=sys.stderr)
-            raise typer.Exit(130) from None
-
+from dpsims.polite import PoliteGroup
 
 app = typer.Typer(
-    cls=_PoliteGroup,
+    cls=PoliteGroup,
     name="dpsims",
     no_args_is_help=True,
     add_completion=False,
@@ -348,3 +318,27 @@ def reproduce(
     from dpsims.reproduce import reproduce as run
 
     run(preset, out, settings or [], only)
+
+
+@app.command("app")
+def serve_app(
+    checkpoint: Annotated[
+        Path | None, Option(envvar="DPSIMS_CHECKPOINT", help="Model or run folder; the shipped scenes-64 if not given.")
+    ] = None,
+    data: Annotated[
+        Path | None, Option(envvar="DPSIMS_DATA", help="Prepared data set whose held-out label maps are shown.")
+    ] = None,
+    host: Annotated[
+        str, Option(envvar="DPSIMS_HOST", help="Address to listen on; 0.0.0.0 lets everyone in, without a password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, Option(min=1, max=65535, envvar="DPSIMS_PORT", help="TCP port of the page.")] = 8866,
+) -> None:
+    """Serve the label map explorer as a web page, on this machine only, until Ctrl-C.
+
+    The page runs cells of notebook 05; a browser can move its controls, but neither run code nor read files.
+
+    Example: dpsims app --checkpoint data/checkpoints/scenes-128 --port 8900
+    """
+    from dpsims.explorer.app import serve
+
+    serve(checkpoint, data, host, port)

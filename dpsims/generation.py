@@ -141,13 +141,7 @@ def _maps_prepared(folder: Path, space: LabelSpace, name: str | None, size: tupl
     data = load_prepared(folder)
     if name not in (None, IDS):
         raise InputError(f"encoding: {name!r}, but {folder} is prepared, and so holds {IDS}; leave --encoding out")
-    if data.space.names != space.names:
-        mine, its = (dict(enumerate(names)) for names in (space.names, data.space.names))
-        first = next(number for number in range(256) if mine.get(number) != its.get(number))
-        raise InputError(
-            f"{folder}: class {first} of {data.space.name} is {its.get(first)!r}, in the model {mine.get(first)!r}; "
-            "give label maps of the data that it was trained on"
-        )
+    data.check_classes(space)
     check_size(f"{folder}: label maps of", (data.index["height"], data.index["width"]), size, RESIZE)
     labels = data.split("val").labels
     names = data.index.get("held_out", range(len(labels)))

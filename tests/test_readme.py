@@ -305,7 +305,7 @@ def test_the_installation_by_hand_is_that_of_the_makefile():
     assert f"torch=={pinned['torch']} torchvision=={pinned['torchvision']} --index-url" in README
     assert f"timm {pinned['timm']} says" in README
     makefile = (ROOT / "Makefile").read_text()
-    for tool, written in (("jupyter", "jupyter lab --ip=127.0.0.1 notebooks"), ("voila", "voila --Voila.ip=127.0.0.1")):
+    for tool, written in (("jupyter", "jupyter lab --ip=127.0.0.1 notebooks"), ("dpsims", "python -m dpsims app")):
         assert f"$(BIN)/{written}" in makefile and f".venv\\Scripts\\{written}" in README, tool
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(re.search(r"-e \"\.\[([\w,]+)\]\"", README)[1].split(",")) <= extras.keys()

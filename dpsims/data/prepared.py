@@ -37,6 +37,16 @@ class PreparedData:
         colours = tuple((red, green, blue) for red, green, blue in self.index["colours"])
         return LabelSpace(self.index["dataset"], tuple(self.index["names"]), colours)
 
+    def check_classes(self, model: LabelSpace) -> None:
+        """Raises InputError where the classes are not those of a model: its colours and images would mean others."""
+        if self.space.names != model.names:
+            mine, its = (dict(enumerate(names)) for names in (model.names, self.space.names))
+            first = next(number for number in range(256) if mine.get(number) != its.get(number))
+            raise InputError(
+                f"{self.path}: class {first} of {self.space.name} is {its.get(first)!r}, in the model "
+                f"{mine.get(first)!r}; give label maps of the data that it was trained on"
+            )
+
     def split(self, name: str) -> SplitArrays:
         """Map the arrays of "train" or "val".
 
