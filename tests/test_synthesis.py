@@ -11,10 +11,11 @@ from dpsims import load_generator
 from dpsims.data.scenes import render
 from dpsims.errors import InputError
 from dpsims.generation import generate_files
+from dpsims.images import to_tensor
 from dpsims.noise import class_region, interpolate
 from dpsims.paths import CHECKPOINTS
 from dpsims.presets import preset
-from dpsims.synthesis import noise_of_seed
+from dpsims.synthesis import discriminator_view, load_discriminator, noise_of_seed
 
 SHIPPED = CHECKPOINTS / "scenes-64"
 
@@ -164,6 +165,59 @@ def test_a_new_noise_in_a_class_changes_most_inside_and_when_locked_nothing_else
         differ = (g.vary(ids, region, 3, 99, lock=True) != before).any(1)
         assert int(differ[~inside].sum()) == 0 and differ[inside].any(), "bit for bit"
     assert min(ratios.values()) > 1 and np.median([*ratios.values()]) >= 3, ratios
+
+
+def test_a_noise_by_classes(g, labels):
+    """As with regions made by hand; a class that is not named, and "default", have the noise they should."""
+    ids, z = torch.from_numpy(labels[:2]).long(), g.noise([3, 4, 5], 3)
+    sky, grass = (g.space.id_of(name) for name in ("sky", "grass"))
+    regions = (ids == sky).long() + 2 * (ids == grass)
+    own = torch.stack([z[1], z[2]]).expand(2, -1, -1, -1)
+    for noise, first in (
+        ({"sky": z[1], "grass": z[2].numpy(), "default": z[0]}, z[:1].expand(2, -1, -1)),
+        ({"sky": z[1], "grass": z[2].expand(2, -1, -1)}, g.noise(8, 2)),
+    ):
+        expected = g(ids, noise=torch.cat([first[:, None], own], 1), regions=regions)
+        assert torch.equal(g(ids, seed=8, noise=noise), expected)
+    assert torch.equal(g(ids, noise={"default": z[0]}), g(ids, seed=[3, 3]))
+    for noise, says in (({"skyy": z[0]}, "class 'skyy'"), ({"sky": z[0][:3]}, r"noise of sky: shape \(3, 64\)")):
+        with pytest.raises(InputError, match=says):
+            g(ids, noise=noise)
+    with pytest.raises(InputError, match="the classes are the regions"):
+        g(ids, noise={"sky": z[0]}, regions=regions)
+
+
+def test_strength_of_the_noise(g, labels):
+    as_trained = g(labels, seed=1)
+    assert torch.equal(g(labels, seed=1, strength=1.0), as_trained)
+    assert torch.equal(g(labels, seed=1, strength=0), g(labels, seed=7, strength=0)), "without noise"
+    assert not torch.equal(g(labels, seed=1, strength=0), as_trained)
+    assert not torch.equal(g(labels, seed=1, strength=2.0), as_trained)
+    for strength in (-0.5, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="strength"):
+            g(labels, strength=strength)
+
+
+def test_a_walk_over_one_map(g, labels):
+    images = torch.cat(list(g.walk(labels[0], 4, 9, 5)))
+    assert images.shape == (5, 3, 64, 64)
+    assert torch.equal(images[0], g(labels[0], 4)[0]) and torch.equal(images[-1], g(labels[0], 9)[0])
+    middle = interpolate(*g.noise([4, 9], 2), 0.5)
+    assert torch.equal(images[2], g(labels[0], noise=middle[None])[0])
+    assert torch.equal(next(g.walk(labels[0], 4, 9, 2, strength=0.5)), g(labels[0], 4, strength=0.5))
+    for given in ((labels, 4, 9, 5), (labels[0], 4, 9, 1), (labels[0], -4, 9, 3)):
+        with pytest.raises(InputError):
+            g.walk(*given)
+
+
+def test_what_a_discriminator_sees(labels):
+    """Shares are those of the logits; on real images it finds their classes."""
+    d, images = load_discriminator(SHIPPED), to_tensor(render(range(3), 64, split="val").images)
+    seen, fake = discriminator_view(d, images)
+    logits = d(images)
+    assert torch.equal(seen, logits[:, :12].argmax(1) + 1) and 1 <= seen.min() and seen.max() <= 12
+    assert torch.allclose(fake, logits.exp()[:, 12] / logits.exp().sum(1), atol=1e-5)
+    assert (seen == torch.from_numpy(labels)).float().mean() > 0.8
 
 
 def test_walks_between_two_noises():

@@ -4,13 +4,13 @@ H and W height and width.
 """
 
 import html
-import io
 from collections.abc import Callable
 
 import ipywidgets as W
 import numpy as np
 from PIL import Image
 
+from dpsims.explorer.pictures import png
 from dpsims.labels import LabelSpace, resize_nearest
 
 TALL, WIDE = 80, 160  # pixels on the screen that no thumbnail exceeds
@@ -30,19 +30,13 @@ def thumbnail_size(height: int, width: int) -> tuple[int, int]:
 def map_thumbnail(labels: np.ndarray, space: LabelSpace) -> bytes:
     """A PNG of a label map (H, W) in the colours of its classes. Pixels are repeated or left out, never blended: the
     mean of two classes would be the colour of a third."""
-    return _png(Image.fromarray(space.colourise(resize_nearest(labels, thumbnail_size(*labels.shape)))))
+    return png(space.colourise(resize_nearest(labels, thumbnail_size(*labels.shape))), 1)
 
 
 def photo_thumbnail(image: np.ndarray) -> bytes:
     """A PNG of a photograph (H, W, 3) uint8; where it is made smaller, pixels are means."""
     height, width = thumbnail_size(*image.shape[:2])
-    return _png(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
-
-
-def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format="PNG", compress_level=1)  # 9 takes ten times as long
-    return file.getvalue()
+    return png(np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX)), 1)
 
 
 class Cell(W.VBox):
