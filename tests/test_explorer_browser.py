@@ -112,13 +112,13 @@ def test_a_stroke_changes_histogram_and_image(page, record_property):
 def test_one_class_anew_with_the_rest_locked(page):
     before, image, sky = page.said, shown(page), labels_of(page) == SKY
     page.page.locator(".widget-dropdown", has_text="class").locator("select").last.select_option("sky")
-    press(page, "Lock all but this class")
+    press(page, "Lock all others")
     page.page.wait_for_timeout(300)
     press(page, "New noise for this class")
     settled(page, before)
     changed = (shown(page) != image).any(-1)
     assert changed[sky].mean() > 0.5 and not changed[~sky].any()
-    press(page, "All as the image")
+    press(page, "No own noise")
     press(page, "Unlock all")
     page.wait(lambda said: said["image"] == before["image"])
 

@@ -321,3 +321,12 @@ def test_licences_of_others_are_what_timm_says():
         for name in re.findall(r"`([^`]+)`", weights):
             name = name.replace("v2_*", "v2_base")
             assert timm.get_pretrained_cfg(name).license == names[licence], name
+
+
+def test_what_the_readme_says_of_the_explorer_in_python_runs(monkeypatch):
+    piece = README.split("## The explorer\n")[1].split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(ROOT)
+    names = {}
+    exec(compile(piece, "README.md", "exec"), names)
+    assert names["sky"].shape == names["one"].shape == names["faint"].shape == (2, 3, 64, 64)
+    assert len(names["way"]) == 24

@@ -38,7 +38,7 @@ def share_slider(description: str, largest: float = 1.0, value: float = 0.0, too
 
 def titled(title: str, *rows: W.Widget) -> W.VBox:
     """Controls that belong together, under their name."""
-    return W.VBox([W.HTML(f"<b>{title}</b>"), *rows], layout=W.Layout(margin="0 24px 8px 0"))
+    return W.VBox([W.HTML(f"<b>{title}</b>"), *rows], layout=W.Layout(width="274px", margin="0 14px 8px 0"))
 
 
 class NoiseControls(W.HBox):
@@ -66,31 +66,25 @@ class NoiseControls(W.HBox):
         self.own_share = share_slider("its noise", tooltip="0: that of the image; 1: that of its own seed")
         self.own_seed = seed_box(seed + 1, "its seed")
         self.renew = W.Button(description="New noise for this class", icon="refresh", layout=BUTTON)
-        self.forget = W.Button(description="All as the image", layout=BUTTON, tooltip="Classes lose their own noise")
+        self.forget = W.Button(description="No own noise", layout=BUTTON, tooltip="Classes lose their own noise")
         self.have = W.HTML()
         self.region_share = share_slider("its noise", tooltip="0: that of the image; 1: that of its own seed")
         self.region_seed = seed_box(seed + 1, "its seed")
         self.renew_region = W.Button(description="New noise in the region", icon="refresh", layout=BUTTON)
         self.outside = W.Checkbox(description="outside stays, pixel by pixel", indent=False)
         self.locked = W.TagsInput(allowed_tags=list(space.names), allow_duplicates=False, placeholder="a class")
-        self.lock_rest = W.Button(description="Lock all but this class", icon="lock", layout=BUTTON)
+        self.lock_rest = W.Button(description="Lock all others", icon="lock", layout=BUTTON)
         self.unlock = W.Button(description="Unlock all", icon="unlock", layout=BUTTON)
         super().__init__(self._groups(), layout=W.Layout(flex_flow="row wrap"))
         self._listen()
 
     def _groups(self) -> list[W.Widget]:
+        deeds = W.HBox([self.renew, self.lock_rest, self.forget], layout=W.Layout(flex_flow="row wrap"))
         return [
             titled("Noise of the image", self.seed, self.strength, self.next_seed),
-            titled(
-                "Noise of one class",
-                self.own_class,
-                self.own_share,
-                self.own_seed,
-                W.HBox([self.renew, self.forget], layout=W.Layout(flex_flow="row wrap", max_width="270px")),
-                self.have,
-            ),
+            titled("Noise of one class", self.own_class, self.own_share, self.own_seed, deeds, self.have),
             titled("Noise in the painted region", self.region_share, self.region_seed, self.renew_region, self.outside),
-            titled("Classes that stay, pixel by pixel", self.locked, W.HBox([self.lock_rest, self.unlock])),
+            titled("Classes that stay, pixel by pixel", self.locked, self.unlock),
         ]
 
     def _listen(self) -> None:
