@@ -27,8 +27,11 @@ from dpsims.data.loader import TrainingBatches
 from dpsims.data.prepare import ensure_scenes
 from dpsims.data.prepare_folders import prepare_folders
 from dpsims.data.prepared import load_prepared
+from dpsims.explorer.maps import SceneMaps
+from dpsims.explorer.panel import ExplorerPanel
 from dpsims.files import check_file, write_json
 from dpsims.launch import command_line
+from dpsims.paths import CHECKPOINTS
 from dpsims.presets import preset
 from dpsims.run_folder import read_metrics
 from dpsims.synthesis import build_generator
@@ -78,7 +81,7 @@ def bench(
 
     Returns:
         `figures`, named by their unit: CPU milliseconds of a training step (batch 8, 64 px, preset scenes64), of one
-        64 px image, of reading a batch and of drawing 16 scenes at 64 and 128 px; those of `file_costs`; the peak
+        64 px image, of a stroke in the explorer, of reading a batch and of drawing 16 scenes at 64 and 128 px; those of `file_costs`; the peak
         memory of this process in MiB.
 
     Raises:
@@ -112,6 +115,8 @@ def bench(
         figures: dict[str, Any] = {}
         for name, call in tqdm(work.items(), "benchmark", disable=not progress):
             figures[name] = cpu_milliseconds(call, repeats)
+        for size in (64, 128):
+            figures[f"painted_to_image_{size}_ms"] = cpu_milliseconds(painting(CHECKPOINTS / f"scenes-{size}"), repeats)
         with tempfile.TemporaryDirectory() as folder:
             figures |= file_costs(Path(folder) / "files", repeats)
             if processes:
@@ -124,6 +129,14 @@ def bench(
     if out is not None:
         write_json(Path(out), result)
     return result
+
+
+def painting(checkpoint: Path) -> Callable[[int], None]:
+    """What the explorer does between the message that the pen was lifted and the new image on its way, as a function of
+    the number of the stroke."""
+    panel = ExplorerPanel({checkpoint.name: checkpoint}, SceneMaps(2))
+    maps = [panel.maps.labels(number, panel.generator.size).tobytes() for number in range(2)]
+    return lambda i: panel.painter.set_state({"_labels": memoryview(maps[(i + 1) % 2])})
 
 
 def process_cost(folder: Path, repeats: int) -> dict[str, float]:

@@ -103,6 +103,8 @@ COSTS = {  # figures of `dpsims bench` in words
     "read_batch_ms": "reading 8 training images",
     "draw_16_scenes_64_ms": "making 16 scenes of 64 pixels",
     "draw_16_scenes_128_ms": "making 16 scenes of 128 pixels",
+    "painted_to_image_64_ms": "explorer, 64 pixels: from the message of a stroke to its image, ready to be sent",
+    "painted_to_image_128_ms": "explorer, 128 pixels: the same",
     "two_processes_ratio": "training step in two processes: CPU time, twice that of the first, as a multiple of one's",
     "peak_memory_mib": "peak memory of all this",
     "read_256_per_s": "reading images of 256 pixels from prepared data in the file cache",
