@@ -81,8 +81,8 @@ def bench(
 
     Returns:
         `figures`, named by their unit: CPU milliseconds of a training step (batch 8, 64 px, preset scenes64), of one
-        64 px image, of a stroke in the explorer, of reading a batch and of drawing 16 scenes at 64 and 128 px; those of `file_costs`; the peak
-        memory of this process in MiB.
+        64 px image, of reading a batch, of drawing 16 scenes at 64 and 128 px, and of `painting`; those of
+        `file_costs`; the peak memory of this process in MiB.
 
     Raises:
         InputError: `out` cannot be written.

@@ -166,10 +166,8 @@ def class_weight_kinds(weights: Mapping[str, np.ndarray], space: LabelSpace) -> 
 
 
 @styled
-def distance_matrix(
-    names: Sequence[str], distances: np.ndarray, title: str, axis: str, unit: str, digits: int = 2
-) -> Figure:
-    """Distances, or another relation, between all pairs as a map, each with its number.
+def distance_matrix(names: Sequence[str], distances: np.ndarray, title: str, axis: str, unit: str) -> Figure:
+    """Distances between all pairs as a map, each with its number.
 
     Args:
         names: of the rows, which are those of the columns too.
@@ -177,15 +175,12 @@ def distance_matrix(
         title: of the figure.
         axis: what the rows and the columns are.
         unit: what is measured, with its unit.
-        digits: decimals of the numbers.
     """
     figure, axes = plt.subplots(figsize=(2.6 + 0.5 * len(names), 1.7 + 0.45 * len(names)))
     shown = axes.imshow(distances, cmap="Blues", vmin=0)
     for (row, column), value in np.ndenumerate(distances):
         dark = value > 0.6 * np.max(distances)
-        axes.text(
-            column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=9, color="white" if dark else "#222"
-        )
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color="white" if dark else "#222")
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set(title=title, xlabel=axis, ylabel=axis)
