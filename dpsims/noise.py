@@ -7,6 +7,7 @@ B batch, H and W height and width, N noise tokens, d their width, R regions.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,10 +62,27 @@ def locked(image: Tensor, before: Tensor, region: Tensor) -> Tensor:
     return torch.where(region[:, None] != 0, image, before)
 
 
+def in_places(default: Tensor, places: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Noises of places, as a generator takes them.
+
+    Args:
+        default: z (B, N, d) of all other places.
+        places: masks (B, H, W) bool, of later ones before earlier ones, each with its z (N, d) or (B, N, d).
+
+    Returns:
+        z (B, R, N, d), and regions (B, H, W) in 0..R-1: which of them a place listens to.
+    """
+    regions = torch.zeros_like(places[0][0], dtype=torch.long)
+    for number, (mask, _) in enumerate(places, start=1):
+        regions[mask] = number
+    noises = [default, *(z.to(default).expand_as(default) for _, z in places)]
+    return torch.stack(noises, dim=1), regions
+
+
 def by_class(
     labels: Tensor, space: LabelSpace, noise: Mapping[str, Tensor | np.ndarray], default: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Noises of classes by name, as a generator takes them.
+) -> tuple[Tensor, Tensor | None]:
+    """Noises of classes by name.
 
     Args:
         labels: (B, H, W) int64 ids.
@@ -73,19 +91,27 @@ def by_class(
         default: z (B, N, d) of all others where `noise` has no "default".
 
     Returns:
-        z (B, R, N, d), and regions (B, H, W) in 0..R-1: which of them a place listens to.
+        As of `in_places`; z (B, N, d) and None where no class is named.
 
     Raises:
-        InputError: an unknown class, or a noise of another shape.
+        InputError: an unknown class, or a noise of another shape or type.
     """
-    parts = {name: torch.as_tensor(z) for name, z in noise.items()}
+    parts = {name: as_noise(z, f"noise of {name}") for name, z in noise.items()}
     for name, z in parts.items():
         if z.shape not in (default.shape, default.shape[1:]):
             one, all_ = tuple(default.shape[1:]), tuple(default.shape)
             raise InputError(f"noise of {name}: shape {tuple(z.shape)}; give (N, d) = {one}, or (B, N, d) = {all_}")
-    stacked = [parts.pop("default", default).to(default)]
-    regions = torch.zeros_like(labels)
-    for number, (name, z) in enumerate(parts.items(), start=1):
-        regions[labels == space.id_of(name)] = number
-        stacked.append(z.to(default))
-    return torch.stack([z.expand_as(default) for z in stacked], dim=1), regions
+    default = parts.pop("default", default).to(default).expand_as(default)
+    places = [(labels == space.id_of(name), z) for name, z in parts.items()]
+    return in_places(default, places) if places else (default, None)
+
+
+def as_noise(given: Any, name: str) -> Tensor:
+    """A noise as float32; raises InputError for what holds no finite numbers."""
+    try:
+        noise = torch.as_tensor(given).float()
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name}: a {type(given).__name__}; give a tensor of numbers") from None
+    if not noise.isfinite().all():
+        raise InputError(f"{name}: holds NaN or infinity; give finite numbers, such as torch.randn makes")
+    return noise

@@ -23,7 +23,7 @@ from dpsims.images import to_uint8
 from dpsims.labels import LabelSpace
 from dpsims.models import Discriminator, Generator
 from dpsims.models.oasis import OasisDiscriminator, OasisGenerator
-from dpsims.noise import by_class, interpolate, locked
+from dpsims.noise import as_noise, by_class, interpolate, locked
 
 
 def build_generator(config: Config, folded: bool) -> Generator | OasisGenerator:
@@ -69,6 +69,13 @@ def build_discriminator(config: Config) -> Discriminator | OasisDiscriminator:
 def noise_of_seed(seed: int, shape: tuple[int, int]) -> Tensor:
     """The noise z (N, d) ~ N(0, 1) that a seed stands for, the same on every device."""
     return torch.randn(shape, generator=draws.stream(seed, 0, 0, draws.NOISE))
+
+
+def as_strength(given: float) -> float:
+    """The strength of a noise; raises InputError unless it is a finite number of 0 or more."""
+    if not isinstance(given, int | float) or not 0 <= given < math.inf:
+        raise InputError(f"strength: {given!r}; give a number of 0 or more, 1 is as trained")
+    return float(given)
 
 
 class Synthesizer:
@@ -125,13 +132,13 @@ class Synthesizer:
             InputError: wrong shape, size, ids, seed, noise, regions or strength.
         """
         labels = self._checked(labels)
-        if not 0 <= strength < math.inf:
-            raise InputError(f"strength: {strength}; give a number of 0 or more, 1 is as trained")
+        strength = as_strength(strength)
         if isinstance(noise, Mapping):
             if regions is not None:
                 raise InputError("regions: the classes are the regions of a noise by classes; give one of the two")
             noise, regions = by_class(labels, self.space, noise, self.noise(seed, len(labels)))
-        noise = self._checked_noise(self.noise(seed, len(labels)) if noise is None else noise)
+        noise = self.noise(seed, len(labels)) if noise is None else as_noise(noise, "noise")
+        noise = noise.to(self.device)
         count = () if regions is None else noise.shape[1:2]
         if tuple(noise.shape) != (len(labels), *count, *self.noise_shape):
             several = "" if regions is None else "R, "
@@ -164,6 +171,7 @@ class Synthesizer:
         labels = self._checked(labels)
         if len(labels) > 1 or steps < 2:
             raise InputError(f"walk: {len(labels)} label maps and {steps} steps; give one map, and 2 steps or more")
+        strength = as_strength(strength)
         start, end = self.noise([first, second], 2).split(1)
         between = (interpolate(start, end, step / (steps - 1)) for step in range(1, steps - 1))
         return (self(labels, noise=z, strength=strength) for z in (start, *between, end))
@@ -203,17 +211,6 @@ class Synthesizer:
             )
         self.space.check(labels.numpy(force=True), "labels")
         return labels
-
-    def _checked_noise(self, noise: Tensor | np.ndarray) -> Tensor:
-        """As float32 on the generator's device."""
-        try:
-            noise = torch.as_tensor(noise)
-        except (TypeError, ValueError, RuntimeError):
-            raise InputError(f"noise: a {type(noise).__name__}; give a tensor (B, N, d) of numbers") from None
-        noise = noise.to(self.device, torch.float32)
-        if not noise.isfinite().all():
-            raise InputError("noise: holds NaN or infinity; give finite numbers, such as torch.randn makes")
-        return noise
 
     def _checked_regions(self, regions: Tensor | np.ndarray, labels: Tensor, known: range) -> Tensor:
         """(B, H, W) int64 in 0..R-1 on the generator's device; those of one map may come without B."""

@@ -5,7 +5,6 @@ The notebook has one cell, which shows a painter and a label with JSON: what Pyt
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,16 +15,11 @@ import nbformat
 import pytest
 
 from dpsims.paths import ROOT
+from tests.chromium import ARGUMENTS, CHROMIUM, PATIENCE, free_port
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing; it comes with the extra `test`")
 pytest.importorskip("voila", reason="voila is missing; it comes with the extra `app`")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; on Debian: apt-get install chromium")
-PATIENCE = 120  # seconds, on a busy machine
-ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 
 
 class Painting:
@@ -136,9 +130,7 @@ def serve(kind, notebook, folder, port):
 @contextmanager
 def painting_in(kind, notebook, folder):
     """`Painting` in a server of a kind, "lab" or "voila", whose one notebook has one cell."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = serve(kind, notebook, folder, port)
     try:
         for _ in range(10 * PATIENCE):

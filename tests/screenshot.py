@@ -4,14 +4,14 @@ A hand paints a house and a flood in the app, and then lets night fall; the app 
 """
 
 import io
-import socket
 import subprocess
 import sys
 
 from PIL import Image
 
 from dpsims.paths import DATA, ROOT
-from tests.in_browser import ARGUMENTS, CHROMIUM, Painting, playwright
+from tests.chromium import ARGUMENTS, CHROMIUM, free_port
+from tests.in_browser import Painting, playwright
 
 WIDTH, HEIGHT = 1280, 1300
 CHECKPOINT, MAP, DAY, NIGHT = "scenes-128", 2, 19, 3
@@ -64,9 +64,7 @@ def paint(hand: Hand) -> None:
 
 
 def main() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "dpsims", "app", "--checkpoint", str(DATA / "checkpoints" / CHECKPOINT)]
     server = subprocess.Popen([*command, f"--port={port}"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,14 +23,9 @@ from dpsims.errors import InputError
 from dpsims.explorer import app
 from dpsims.labels import label_space
 from dpsims.paths import CHECKPOINTS, ROOT
+from tests.chromium import ARGUMENTS, CHROMIUM, PATIENCE, free_port
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PATIENCE = 120  # seconds, on a busy machine
 SHIPPED = CHECKPOINTS / "scenes-64"
-BROWSER = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 PARAMETERS = 'checkpoint: str = ""\ndata_path: str = ""\nseed: int = 3\n'
 PANEL = """
 import ipywidgets as W
@@ -62,12 +56,6 @@ TALK = """([kernel, kinds, code]) => new Promise((done, fail) => {
     content: {code, silent: false, store_history: true, user_expressions: {}, allow_stdin: false},
   })));
 })"""
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def write_notebook(path, *cells):
@@ -151,7 +139,7 @@ def page(served):
     if CHROMIUM is None:
         pytest.skip("no Chromium here; on Debian: apt-get install chromium")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(BROWSER))
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         page = browser.new_page()
         page.set_default_timeout(PATIENCE * 1000)
         page.failed = {}

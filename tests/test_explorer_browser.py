@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from dpsims.labels import label_space, read_label_map
-from tests.in_browser import PATIENCE, needs_chromium, painting_in
+from tests.chromium import PATIENCE
+from tests.in_browser import needs_chromium, painting_in
 
 pytestmark = needs_chromium
 
@@ -24,17 +25,22 @@ import json, zlib
 import ipywidgets as W
 import numpy as np
 from dpsims.explorer.opening import open_explorer
+from dpsims.images import to_uint8
 panel = open_explorer(count=6)
 said = W.Label()
 def tell(change=None):
     labels, image = panel.painter.labels, panel.shown.image
     counts = np.bincount(labels.ravel(), minlength=13).tolist()
     said.value = json.dumps({"crc": zlib.crc32(labels), "image": zlib.crc32(image), "counts": counts,
-                             "calls": panel.latest.calls, "seed": panel.controls.seed.value})
+                             "strength": panel.controls.strength.value, "seed": panel.controls.seed.value})
 tell()
 done = panel.latest._done
 panel.latest._done = lambda drawn: tell(done(drawn))  # after every image
-W.VBox([panel, said])
+generator = panel.generator
+def expected(strength):
+    return zlib.crc32(to_uint8(generator(panel.painter.labels, seed=0, strength=strength))[0])
+weak = W.Label(f"weak: {expected(0.25)}")
+W.VBox([panel, said, weak])
 """
 SHOWN = """async (number) => {
   const image = document.querySelectorAll("img.widget-image")[number];
@@ -150,8 +156,8 @@ def test_a_slider_that_is_dragged_draws_what_it_ends_at(page):
     slider.focus()
     for _ in range(15):
         page.page.keyboard.press("ArrowLeft")
-    said = settled(page, before)
-    assert said["calls"] - before["calls"] <= 16
+    weak = int(page.page.locator(".widget-label", has_text="weak:").last.inner_text().split()[1])
+    page.wait(lambda said: said["image"] == weak)
     for _ in range(15):
         page.page.keyboard.press("ArrowRight")
     page.wait(lambda said: said["image"] == before["image"])
@@ -186,7 +192,12 @@ def test_a_map_of_the_data_goes_to_the_painter(page):
     before = page.said
     open_tab(page, "Data")
     press(page, "Paint #4")
-    assert settled(page, before)["crc"] != before["crc"]
+    chosen = settled(page, before)
+    assert chosen["crc"] != before["crc"]
+    page.click("Undo (Ctrl+Z)")
+    assert settled(page, chosen)["crc"] == before["crc"], "what was painted before comes back"
+    page.click("Redo (Ctrl+Shift+Z)")
+    page.wait(lambda said: said["crc"] == chosen["crc"])
     open_tab(page, "Noise")
 
 

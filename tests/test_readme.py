@@ -328,5 +328,11 @@ def test_what_the_readme_says_of_the_explorer_in_python_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
     names = {}
     exec(compile(piece, "README.md", "exec"), names)
-    assert names["sky"].shape == names["one"].shape == names["faint"].shape == (2, 3, 64, 64)
-    assert len(names["way"]) == 24
+    g, labels, change = (
+        names["g"],
+        names["labels"],
+        (names["one"] != names["g"](names["labels"][0], 0)).any(1)[0].numpy(),
+    )
+    assert change[labels[0] == 1].any() and not change[labels[0] != 1].any(), "outside every pixel is that of seed 0"
+    assert torch.equal(names["way"][-1], g(labels[0], 1)) and len(names["way"]) == 24
+    assert names["sky"].shape == names["faint"].shape == (2, 3, 64, 64)

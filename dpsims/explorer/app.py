@@ -36,6 +36,7 @@ from dpsims import checkpoint as checkpoints
 from dpsims import config as configuration
 from dpsims.data.prepared import open_prepared
 from dpsims.errors import InputError
+from dpsims.explorer.maps import check_drawn
 from dpsims.paths import CHECKPOINTS, ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "05_label_map_explorer.ipynb"
@@ -99,15 +100,19 @@ def check_sources(checkpoint: str | Path | None, data: str | Path | None) -> dic
     """Values for the notebook's parameters: absolute paths, "" for what was not given. Weights are not loaded.
 
     Raises:
-        InputError: no checkpoint, no prepared data, or data of other classes than the checkpoint's.
+        InputError: no checkpoint, no prepared data, data of other classes than the checkpoint's, or none where the
+            checkpoint is for data that cannot be drawn.
     """
     found, values = None, {"checkpoint": "", "data_path": ""}
     if checkpoint is not None:
         found = Path(checkpoint).expanduser().resolve()
         values["checkpoint"] = str(found)
     model = checkpoints.resolve(found or CHECKPOINTS / "scenes-64")
-    space = checkpoints.read_space(model, configuration.load(model / "config.json"))
-    if data is not None:
+    config = configuration.load(model / "config.json")
+    space = checkpoints.read_space(model, config)
+    if data is None:
+        check_drawn(config.data.dataset)
+    else:
         prepared = open_prepared(Path(data).expanduser().resolve())
         prepared.check_classes(space)
         prepared.split("val")

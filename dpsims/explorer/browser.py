@@ -16,6 +16,7 @@ import numpy as np
 
 from dpsims.data.occurrence import class_counts, rarity, together
 from dpsims.errors import InputError
+from dpsims.explorer.controls import push_button, wide
 from dpsims.explorer.thumbnails import Cell, thumbnail_size
 from dpsims.labels import VOID, LabelSpace
 
@@ -25,7 +26,6 @@ RAREST, VARIED = "rarest class first", "most classes first"
 ORDERS = (STORED, MOST, LEAST, RAREST, VARIED)
 BY_NAME, BY_RARITY = "by name", "rarest first"
 NAMED = 3  # classes that a fact names
-CONTROL = {"style": {"description_width": "70px"}, "layout": W.Layout(width="300px")}
 
 
 class DataBrowser(W.VBox):
@@ -39,6 +39,7 @@ class DataBrowser(W.VBox):
         on_choose: called with the place of a map in `labels` when its button is clicked; an InputError that it raises
             is shown. None: nothing can be chosen.
         per_page: maps shown at a time.
+        counts: (N, K+1) of `class_counts`, if they are known.
 
     Attributes:
         holds, also: ids of classes that the maps shown hold, both of them; 0: any.
@@ -59,11 +60,12 @@ class DataBrowser(W.VBox):
         names: Sequence[str | int] | None = None,
         on_choose: Callable[[int], None] | None = None,
         per_page: int = 12,
+        counts: np.ndarray | None = None,
     ) -> None:
         _check(labels, images, names, per_page)
         self.labels, self.space, self.images, self.names = labels, space, images, names
         self.on_choose, self.per_page = on_choose, per_page
-        self.counts = class_counts(labels, space.num_classes)
+        self.counts = class_counts(labels, space.num_classes) if counts is None else counts
         self._together = together(self.counts)
         self._maps = self._together.diagonal()  # that hold each class
         self._rarity = rarity(self.counts)
@@ -89,13 +91,13 @@ class DataBrowser(W.VBox):
     # -- controls
 
     def _make_controls(self) -> None:
-        self.holds = W.Dropdown(options=[("any", ANY)], description="holds", **CONTROL)
-        self.also = W.Dropdown(options=[("any", ANY)], description="and also", **CONTROL)
-        self.order = W.Dropdown(options=ORDERS, description="maps", **CONTROL)
-        self.classes = W.Dropdown(options=(BY_NAME, BY_RARITY), description="classes", **CONTROL)
+        self.holds = W.Dropdown(options=[("any", ANY)], description="holds", **wide())
+        self.also = W.Dropdown(options=[("any", ANY)], description="and also", **wide())
+        self.order = W.Dropdown(options=ORDERS, description="maps", **wide())
+        self.classes = W.Dropdown(options=(BY_NAME, BY_RARITY), description="classes", **wide())
         self.page = W.BoundedIntText(value=1, min=1, max=1, layout=W.Layout(width="70px"))
-        self.previous = W.Button(description="Previous", layout=W.Layout(width="auto"))
-        self.next = W.Button(description="Next", layout=W.Layout(width="auto"))
+        self.previous = push_button("Previous")
+        self.next = push_button("Next")
         self.position, self.facts, self.message = W.Label(), W.HTML(), W.HTML()
         actions = {
             self.holds: self._take_class, self.also: self._search, self.order: self._search,

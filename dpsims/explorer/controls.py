@@ -1,6 +1,8 @@
 """The explorer's controls of the noise: of the image, of classes, of a painted region; and what stays as it is."""
 
-from collections.abc import Callable
+import html
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ipywidgets as W
@@ -9,12 +11,16 @@ from dpsims.explorer.drawing import Noise, Own
 from dpsims.labels import LabelSpace
 
 LARGEST = 2**31 - 1  # seed in a box
-BUTTON = W.Layout(width="auto")
 
 
 def wide() -> dict[str, Any]:
     """Style and width of a control with a description; a layout of its own, since widgets share what they are given."""
     return {"style": {"description_width": "90px"}, "layout": W.Layout(width="260px")}
+
+
+def push_button(text: str, icon: str = "", tooltip: str = "") -> W.Button:
+    """A button as wide as its text."""
+    return W.Button(description=text, icon=icon, tooltip=tooltip or text, layout=W.Layout(width="auto"))
 
 
 def seed_box(value: int, description: str) -> W.BoundedIntText:
@@ -34,6 +40,11 @@ def share_slider(description: str, largest: float = 1.0, value: float = 0.0, too
         tooltip=tooltip,
         **wide(),
     )
+
+
+def row(*parts: W.Widget) -> W.HBox:
+    """Side by side, on more lines where the page is narrow."""
+    return W.HBox(parts, layout=W.Layout(flex_flow="row wrap", align_items="center"))
 
 
 def titled(title: str, *rows: W.Widget) -> W.VBox:
@@ -57,29 +68,29 @@ class NoiseControls(W.HBox):
     def __init__(self, space: LabelSpace, seed: int, changed: Callable[[], None], lock: Callable[[], None]) -> None:
         self.space, self._changed, self._lock = space, changed, lock
         self.own: dict[int, Own] = {}
-        self._showing = False  # while the controls are set to another class
+        self._silent = False
         self.seed = seed_box(seed, "seed")
-        self.next_seed = W.Button(description="Another seed", icon="refresh", layout=BUTTON)
+        self.next_seed = push_button("Another seed", "refresh")
         self.strength = share_slider("strength", 2.0, 1.0, "0: what the label map alone says; 1: as trained")
         classes = [(name, number) for number, name in enumerate(space.names)]
         self.own_class = W.Dropdown(options=classes, value=min(1, space.num_classes), description="class", **wide())
         self.own_share = share_slider("its noise", tooltip="0: that of the image; 1: that of its own seed")
-        self.own_seed = seed_box(seed + 1, "its seed")
-        self.renew = W.Button(description="New noise for this class", icon="refresh", layout=BUTTON)
-        self.forget = W.Button(description="No own noise", layout=BUTTON, tooltip="Classes lose their own noise")
+        self.own_seed = seed_box(seed + 1 if seed < LARGEST else 0, "its seed")
+        self.renew = push_button("New noise for this class", "refresh")
+        self.forget = push_button("No own noise", tooltip="All classes have the noise of the image again")
         self.have = W.HTML()
         self.region_share = share_slider("its noise", tooltip="0: that of the image; 1: that of its own seed")
-        self.region_seed = seed_box(seed + 1, "its seed")
-        self.renew_region = W.Button(description="New noise in the region", icon="refresh", layout=BUTTON)
+        self.region_seed = seed_box(self.own_seed.value, "its seed")
+        self.renew_region = push_button("New noise in the region", "refresh")
         self.outside = W.Checkbox(description="outside stays, pixel by pixel", indent=False)
         self.locked = W.TagsInput(allowed_tags=list(space.names), allow_duplicates=False, placeholder="a class")
-        self.lock_rest = W.Button(description="Lock all others", icon="lock", layout=BUTTON)
-        self.unlock = W.Button(description="Unlock all", icon="unlock", layout=BUTTON)
+        self.lock_rest = push_button("Lock all others", "lock", "All classes but this one stay as they are")
+        self.unlock = push_button("Unlock all", "unlock")
         super().__init__(self._groups(), layout=W.Layout(flex_flow="row wrap"))
         self._listen()
 
     def _groups(self) -> list[W.Widget]:
-        deeds = W.HBox([self.renew, self.lock_rest, self.forget], layout=W.Layout(flex_flow="row wrap"))
+        deeds = row(self.renew, self.lock_rest, self.forget)
         return [
             titled("Noise of the image", self.seed, self.strength, self.next_seed),
             titled("Noise of one class", self.own_class, self.own_share, self.own_seed, deeds, self.have),
@@ -89,11 +100,11 @@ class NoiseControls(W.HBox):
 
     def _listen(self) -> None:
         for control in (self.seed, self.strength, self.region_share, self.region_seed):
-            control.observe(lambda change: self._changed(), "value")
+            control.observe(lambda change: self._silent or self._changed(), "value")
         for control in (self.own_share, self.own_seed):
             control.observe(self._keep_own, "value")
         for control in (self.locked, self.outside):
-            control.observe(lambda change: self._lock(), "value")
+            control.observe(lambda change: self._silent or self._lock(), "value")
         self.own_class.observe(self._show_own, "value")
         self.next_seed.on_click(lambda button: self._advance(self.seed))
         self.renew.on_click(lambda button: self._renew(self.own_seed, self.own_share))
@@ -107,21 +118,33 @@ class NoiseControls(W.HBox):
         region = Own(self.region_seed.value, self.region_share.value)
         return Noise(self.seed.value, self.strength.value, dict(self.own), region if region.share else None)
 
+    def release(self) -> None:
+        """Nothing stays any more; nobody is told."""
+        with self._quietly():
+            self.outside.value, self.locked.value = False, []
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Controls that are set in here tell nobody."""
+        before, self._silent = self._silent, True
+        try:
+            yield
+        finally:
+            self._silent = before
+
     @staticmethod
     def _advance(box: W.BoundedIntText) -> None:
-        box.value = (box.value + 1) % LARGEST
+        box.value = box.value + 1 if box.value < LARGEST else 0
 
     def _renew(self, box: W.BoundedIntText, share: W.FloatSlider) -> None:
         """Another seed, and all of it, with one image."""
-        with self.hold_trait_notifications():
-            if not share.value:
-                self._showing = True  # the seed's change will draw
+        if not share.value:
+            with self._quietly():
                 share.value = 1.0
-                self._showing = False
         self._advance(box)
 
     def _keep_own(self, change: dict[str, Any]) -> None:
-        if self._showing:
+        if self._silent:
             return
         self.own[self.own_class.value] = Own(self.own_seed.value, self.own_share.value)
         self._tell()
@@ -129,9 +152,8 @@ class NoiseControls(W.HBox):
 
     def _show_own(self, change: dict[str, Any]) -> None:
         own = self.own.get(change["new"], Own(self.own_seed.value, 0.0))
-        self._showing = True
-        self.own_seed.value, self.own_share.value = own.seed, own.share
-        self._showing = False
+        with self._quietly():
+            self.own_seed.value, self.own_share.value = own.seed, own.share
 
     def _forget(self, button: W.Button) -> None:
         self.own.clear()
@@ -141,12 +163,16 @@ class NoiseControls(W.HBox):
 
     def _tell(self) -> None:
         names = [f"{self.space.names[number]} (seed {own.seed})" for number, own in self.own.items() if own.share]
-        self.have.value = f"with a noise of their own: {', '.join(names)}" if names else ""
+        self.have.value = html.escape(f"with a noise of their own: {', '.join(names)}") if names else ""
 
     def _lock_rest(self, button: W.Button) -> None:
         free = self.own_class.value
         self.locked.value = [name for number, name in enumerate(self.space.names) if number != free]
 
     def _unlock(self, button: W.Button) -> None:
-        self.outside.value = False
-        self.locked.value = []
+        with self._quietly():
+            self.outside.value = False
+        if self.locked.value:
+            self.locked.value = []
+        else:
+            self._lock()

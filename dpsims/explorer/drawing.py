@@ -1,17 +1,17 @@
-"""What the explorer draws, as plain functions: noises of classes and of a region, and pixels that stay.
+"""What the explorer draws, without a widget: noises of classes and of a region, pixels that stay, walks.
 
 H and W height and width, N noise tokens, d their width, R regions.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dpsims.images import to_uint8
-from dpsims.noise import interpolate
+from dpsims.noise import in_places, interpolate
 from dpsims.synthesis import Synthesizer
 
 
@@ -31,38 +31,6 @@ class Noise:
     strength: float = 1.0
     classes: Mapping[int, Own] = field(default_factory=dict)  # by class id
     region: Own | None = None  # inside a painted region, whatever the class
-
-    def tensors(self, generator: Synthesizer, labels: np.ndarray, region: np.ndarray) -> tuple[Tensor, Tensor | None]:
-        """What `Synthesizer` takes: z (1, N, d) and None, or z (1, R, N, d) and regions (1, H, W).
-
-        Args:
-            generator: whose noise it is.
-            labels: (H, W) ids.
-            region: (H, W) bool, where `self.region` counts.
-        """
-        noises = [generator.noise(self.seed)[0]]
-        regions = np.zeros(labels.shape, np.int64)
-        places = [(labels == number, own) for number, own in self.classes.items()]
-        if self.region is not None:
-            places.append((region, self.region))
-        for where, own in places:
-            if own.share and where.any():
-                regions[where] = len(noises)
-                noises.append(interpolate(noises[0], generator.noise(own.seed)[0], own.share))
-        if len(noises) == 1:
-            return noises[0][None], None
-        return torch.stack(noises)[None], torch.from_numpy(regions)[None]
-
-
-def draw(generator: Synthesizer, labels: np.ndarray, noise: Noise, region: np.ndarray | None = None) -> Tensor:
-    """The image (1, 3, H, W) in [-1, 1] of a label map (H, W); `region` (H, W) bool is where ``noise.region`` counts.
-
-    Raises:
-        InputError: as of `Synthesizer`.
-    """
-    region = np.zeros(labels.shape, bool) if region is None else region
-    z, regions = noise.tensors(generator, labels, region)
-    return generator(labels, noise=z, regions=regions, strength=noise.strength)
 
 
 @dataclass(frozen=True)
@@ -86,9 +54,49 @@ class Kept:
         return np.where(self.where(labels, region)[..., None], self.image, image)
 
 
-def drawn(
-    generator: Synthesizer, labels: np.ndarray, noise: Noise, region: np.ndarray, kept: Kept | None = None
-) -> np.ndarray:
-    """`draw` as (H, W, 3) uint8, with what is kept."""
-    image = to_uint8(draw(generator, labels, noise, region))[0]
-    return image if kept is None else kept.over(image, labels, region)
+@dataclass(frozen=True)
+class Scene:
+    """All that an image is made of, as it is at one moment."""
+
+    generator: Synthesizer
+    labels: np.ndarray  # (H, W) ids
+    region: np.ndarray  # (H, W) bool, where ``noise.region`` counts
+    noise: Noise
+    kept: Kept | None = None
+
+    def tensors(self, base: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What `Synthesizer` takes, for an image whose noise is `base` (1, N, d): z (1, N, d) and None, or z
+        (1, R, N, d) and regions (1, H, W)."""
+        owners = [(self.labels == number, own) for number, own in self.noise.classes.items()]
+        if self.noise.region is not None:
+            owners.append((self.region, self.noise.region))
+        places = [
+            (torch.from_numpy(where)[None], interpolate(base, self.generator.noise(own.seed), own.share))
+            for where, own in owners
+            if own.share and where.any()
+        ]
+        return in_places(base, places) if places else (base, None)
+
+    def image(self, seed: int | None = None, base: Tensor | None = None) -> np.ndarray:
+        """(H, W, 3) uint8; of another seed of the whole image, or of its noise z (1, N, d), if one is given.
+
+        Raises:
+            InputError: as of `Synthesizer`.
+        """
+        if base is None:
+            base = self.generator.noise(self.noise.seed if seed is None else seed)
+        z, regions = self.tensors(base)
+        drawn = self.generator(self.labels, noise=z, regions=regions, strength=self.noise.strength)
+        image = to_uint8(drawn)[0]
+        return image if self.kept is None else self.kept.over(image, self.labels, self.region)
+
+    def walk(self, first: int, second: int, steps: int) -> Iterator[np.ndarray]:
+        """`steps` images from one seed of the whole image to another; classes and regions keep what they have of their
+        own."""
+        start, end = self.generator.noise([first, second], 2).split(1)
+        for step in range(steps):
+            yield self.image(base=interpolate(start, end, step / (steps - 1)))
+
+    def of(self, generator: Synthesizer, labels: np.ndarray, region: np.ndarray) -> "Scene":
+        """The same for another generator; nothing of it is kept."""
+        return replace(self, generator=generator, labels=labels, region=region, kept=None)

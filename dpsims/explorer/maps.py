@@ -38,6 +38,12 @@ class Maps(Protocol):
         """All label maps (N, H, W) and, where there are any, their images (N, H, W, 3); perhaps of another size."""
 
 
+def check_drawn(dataset: str) -> None:
+    """Raises InputError unless maps of a data set can be drawn, so that none need be given."""
+    if dataset != "scenes":
+        raise InputError(f"data: none given, and {dataset} cannot be drawn; give a prepared data set")
+
+
 class SceneMaps:
     """Held-out scenes, whose moods are known; `Maps` says what the methods are.
 

@@ -8,7 +8,8 @@ import ipywidgets as W
 from dpsims import config as configuration
 from dpsims.checkpoint import resolve
 from dpsims.errors import InputError
-from dpsims.explorer.maps import Maps, PreparedMaps, SceneMaps
+from dpsims.explorer.controls import LARGEST
+from dpsims.explorer.maps import Maps, PreparedMaps, SceneMaps, check_drawn
 from dpsims.explorer.panel import ExplorerPanel
 from dpsims.paths import CHECKPOINTS
 
@@ -28,6 +29,8 @@ def open_explorer(checkpoint: str = "", data_path: str = "", count: int = 200, s
         An `ExplorerPanel`; or, where something given cannot be used, a message that says what and why.
     """
     try:
+        if not 0 <= seed <= LARGEST:
+            raise InputError(f"seed: {seed}; the explorer takes 0 to {LARGEST}")
         chosen = Path(checkpoint) if checkpoint else CHECKPOINTS / FIRST
         dataset = configuration.load(resolve(chosen) / "config.json").data.dataset
         return ExplorerPanel(_checkpoints(chosen, dataset), open_maps(data_path, dataset, count), seed)
@@ -43,16 +46,23 @@ def open_maps(data_path: str, dataset: str, count: int) -> Maps:
     """
     if data_path:
         return PreparedMaps(data_path)
-    if dataset != "scenes":
-        raise InputError(f"data_path: empty, and {dataset} cannot be drawn; give a prepared data set")
+    check_drawn(dataset)
     return SceneMaps(count)
 
 
 def _checkpoints(chosen: Path, dataset: str) -> dict[str, Path]:
     """The chosen one first, then the shipped ones of the same data set."""
     found = {chosen.resolve().name: chosen}
-    for folder in sorted(CHECKPOINTS.iterdir()):
-        same = configuration.load(folder / "config.json").data.dataset == dataset
-        if same and folder.resolve() != chosen.resolve():
+    for file in sorted(CHECKPOINTS.glob("*/config.json")):
+        folder = file.parent
+        if folder.resolve() != chosen.resolve() and _dataset(file) == dataset:
             found[folder.name if folder.name not in found else f"{folder.name} (shipped)"] = folder
     return found
+
+
+def _dataset(file: Path) -> str | None:
+    """That a configuration is for; None where it cannot be read, which is no reason not to open."""
+    try:
+        return configuration.load(file).data.dataset
+    except InputError:
+        return None

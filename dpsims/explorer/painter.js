@@ -442,9 +442,10 @@ function render({ model, el }) {
   function takeMap(kind) {
     const map = bytesOf(model.get(`_${kind}`));
     if (sending || stroke || same(map, maps[kind])) return; // of a stroke under way the end will be sent
+    undo.push({ kind, map: maps[kind] }); // one step, as if it had been painted
+    if (undo.length > HISTORY) undo.shift();
+    redo = [];
     maps[kind] = map.slice();
-    undo = undo.filter((entry) => entry.kind !== kind); // they led to a map that is gone
-    redo = redo.filter((entry) => entry.kind !== kind);
     show(kind);
     showHistory();
   }

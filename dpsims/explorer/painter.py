@@ -84,7 +84,7 @@ class LabelPainter(anywidget.AnyWidget):
     @property
     def labels(self) -> np.ndarray:
         """The label map as it is now, (H, W) uint8, a copy. What is set replaces the user's painting, who can undo
-        no further than that; raises InputError for another size and for ids outside 0..K."""
+        it in one step; raises InputError for another size and for ids outside 0..K."""
         return np.frombuffer(self._labels, np.uint8).reshape(self.size).copy()
 
     @labels.setter

@@ -1,59 +1,41 @@
 """The explorer: paint a label map, and watch the images that a trained generator draws for it.
 
-The painter holds the label map; the controls hold the noise. Whatever changes, an image is drawn in a thread, the
-newest wish first, so that neither painting nor a slider ever waits for the generator. Every control is an attribute:
-``panel.controls.seed.value = 3`` does what a hand does.
+The painter holds the label map; the controls hold the noise; the studio draws, in a thread, the newest wish first, so
+that neither painting nor a slider ever waits for it. Every control is an attribute: ``panel.controls.seed.value = 3``
+does what a hand does.
 
 H and W height and width, N maps.
 """
 
 import html
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as W
 import numpy as np
 
-from dpsims.errors import InputError
-from dpsims.explorer.browser import DataBrowser
-from dpsims.explorer.controls import BUTTON, NoiseControls, share_slider, wide
-from dpsims.explorer.drawing import Kept
-from dpsims.explorer.latest import LatestWins
+from dpsims.explorer.controls import NoiseControls, push_button, row, share_slider, wide
+from dpsims.explorer.drawing import Kept, Scene
+from dpsims.explorer.latest import LatestWins, in_words
 from dpsims.explorer.maps import Maps
-from dpsims.explorer.painter import LabelPainter
+from dpsims.explorer.painter import NOWHERE, LabelPainter
 from dpsims.explorer.pictures import png
-from dpsims.explorer.tabs import Samples, Scene, Walks
-from dpsims.explorer.views import IMAGE, VIEWS, view
+from dpsims.explorer.studio import NONE, Drawn, Studio, Wish
+from dpsims.explorer.tabs import DataPart, Samples, Walks
+from dpsims.explorer.views import IMAGE, VIEWS
 from dpsims.labels import resize_nearest
-from dpsims.models import Discriminator
-from dpsims.synthesis import Synthesizer, load_discriminator, load_generator
+from dpsims.synthesis import Synthesizer
 
-NONE = ""  # no second checkpoint
-FAILURES = (InputError, RuntimeError, MemoryError)  # torch says of memory that it is a RuntimeError
+TABS = ("Noise", "Samples", "Walk", "Data")
 
 
-@dataclass(frozen=True)
-class Wish:
-    """An image that is asked for, and what it is to be compared with."""
+class Picture(W.VBox):
+    """An image under its caption."""
 
-    scene: Scene
-    name: str  # of the checkpoint
-    second: str = NONE
-    kind: str = IMAGE  # of view
-    share: float = 0.6  # its opacity
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What came of a wish."""
-
-    wish: Wish
-    image: np.ndarray | None = None  # (H, W, 3) uint8; None where it could not be drawn
-    pictures: dict[str, bytes] = field(default_factory=dict)  # PNGs by their captions
-    text: str = ""
+    def __init__(self) -> None:
+        self.caption, self.image = W.Label(), W.Image(format="png")
+        super().__init__([self.caption, self.image])
 
 
 class ExplorerPanel(W.VBox):
@@ -66,117 +48,145 @@ class ExplorerPanel(W.VBox):
         seed: of the first image.
 
     Attributes:
-        painter: with the label map; a new one whenever the size of the images changes.
+        painter: with the label map; there is one for every size of images, and this is the one that is shown.
         controls: of the noise.
+        shown: the newest image.
         latest: draws; ``await panel.latest.idle()`` waits for it.
 
     Raises:
         InputError: the first checkpoint cannot be loaded or is for other classes than `maps`.
     """
 
+    painter: LabelPainter
+
     def __init__(self, checkpoints: Mapping[str, str | Path | Synthesizer], maps: Maps, seed: int = 0) -> None:
-        self.maps, self._paths = maps, dict(checkpoints)
-        self._generators: dict[str, Synthesizer] = {}
-        self._discriminators: dict[str, Discriminator] = {}
-        self.shown: Drawn | None = None  # the newest image
+        self.maps, self.studio = maps, Studio(checkpoints, maps.space)
+        first = next(iter(checkpoints))
+        self.generator = self.studio.generator(first)
+        self.shown: Drawn | None = None
         self._kept: Kept | None = None
-        first = next(iter(self._paths))
-        self.generator = self._loaded(first)
-        self.latest: LatestWins[Wish, Drawn] = LatestWins(self._work, self._done)
+        self._of_image = True  # whether `problem` is about the image that is shown
+        self._painters: dict[tuple[int, int], LabelPainter] = {}
+        self._left: tuple[np.ndarray, np.ndarray] | None = None  # labels of another size, and what they became in this
+        self.latest: LatestWins[Wish, Drawn] = LatestWins(self.studio.draw, self._show, self._failed)
+        self._loading: LatestWins[str, tuple[str, Synthesizer]] = LatestWins(self._load, self._use, self._not_loaded)
         self._make_sources(first)
         self._make_pictures()
         self.controls = NoiseControls(maps.space, seed, self.ask, self._keep)
         self.samples = Samples(self.scene, self._moods, self._take_seed)
         self.walks = Walks(self.scene, seed)
-        self.data = W.VBox()  # its thumbnails are made when somebody looks
-        self.tabs = W.Tab([self.controls, self.samples, self.walks, self.data])
-        self.tabs.titles = ("Noise", "Samples", "Walk", "Data")
-        self.tabs.observe(self._open_data, "selected_index")
+        self.data = DataPart(maps, self.choose)
+        self.tabs = W.Tab([self.controls, self.samples, self.walks, self.data], titles=TABS)
+        self.tabs.observe(self._open_tab, "selected_index")
         self._stage = W.VBox(layout=W.Layout(flex="1 1 700px", min_width="0"))  # beside the image from 1,130 pixels on
         main = W.HBox([self._stage, self._results], layout=W.Layout(flex_flow="row wrap", align_items="flex-start"))
         super().__init__([self._sources, main, self.tabs])
-        self.choose(0)
+        self._start()
+        self.latest.now(self._wish())
 
     def __repr__(self) -> str:
         height, width = self.generator.size
-        return f"ExplorerPanel({len(self.maps)} maps, {', '.join(self._paths)}, {height} x {width})"
+        return f"ExplorerPanel({len(self.maps)} maps, {', '.join(self.studio.given)}, {height} x {width})"
 
     # -- parts
 
     def _make_sources(self, first: str) -> None:
         self.map = W.BoundedIntText(value=0, min=0, max=len(self.maps) - 1, description="map", **wide())
         self.map_name = W.Label()
-        self.again = W.Button(description="As it was", icon="undo", layout=BUTTON)
-        self.again.tooltip = "The label map as it was before it was painted on"
-        names = list(self._paths)
+        self.again = push_button("As it was", "undo", "The label map as it was before it was painted on")
+        names = list(self.studio.given)
         self.checkpoint = W.Dropdown(options=names, value=first, description="checkpoint", **wide())
-        self.second = W.Dropdown(
-            options=[("nothing", NONE), *((n, n) for n in names)], description="beside it", **wide()
-        )
-        self._sources = W.HBox(
-            [self.map, self.map_name, self.again, self.checkpoint, self.second],
-            layout=W.Layout(flex_flow="row wrap", align_items="center"),
-        )
-        self.map.observe(lambda change: self.choose(change["new"]), "value")
-        self.again.on_click(lambda button: self.choose(self.map.value))
-        self.checkpoint.observe(self._change_checkpoint, "value")
+        second = [("nothing", NONE), *((name, name) for name in names)]
+        self.second = W.Dropdown(options=second, description="beside it", **wide())
+        self._sources = row(self.map, self.map_name, self.again, self.checkpoint, self.second)
+        self.map.observe(lambda change: self._restart(), "value")
+        self.again.on_click(lambda button: self._restart())
+        self.checkpoint.observe(lambda change: self._loading.ask(change["new"]), "value")
         self.second.observe(lambda change: self.ask(), "value")
 
     def _make_pictures(self) -> None:
         self.kind = W.Dropdown(options=VIEWS, value=IMAGE, description="show", **wide())
         self.share = share_slider("its opacity", value=0.6)
-        self.real = W.Checkbox(description="the real image beside it", indent=False, layout=W.Layout(width="auto"))
-        self.status = W.HTML()
-        self.pictures = W.Box(layout=W.Layout(flex_flow="row wrap"))
-        choices = W.HBox([self.kind, self.real, self.share], layout=W.Layout(flex_flow="row wrap"))
-        self._results = W.VBox([choices, self.pictures, self.status], layout=W.Layout(flex="1 1 400px", min_width="0"))
         self.share.layout.visibility = "hidden"
+        self.real = W.Checkbox(description="the real image beside it", indent=False, layout=W.Layout(width="auto"))
+        self.status, self.problem = W.HTML(), W.HTML()
+        self._boxes: list[Picture] = []
+        self.pictures = W.Box(layout=W.Layout(flex_flow="row wrap"))
+        parts = [row(self.kind, self.real, self.share), self.pictures, self.status, self.problem]
+        self._results = W.VBox(parts, layout=W.Layout(flex="1 1 400px", min_width="0"))
         for control in (self.kind, self.share, self.real):
             control.observe(self._change_view, "value")
+
+    # -- what the user does
+
+    def choose(self, number: int) -> None:
+        """Starts from a map of the collection; one step of undo brings back what was painted before."""
+        if number == self.map.value:
+            self._restart()
+        else:
+            self.map.value = number
+
+    def _restart(self) -> None:
+        self._start()
+        self.ask()
+
+    def _start(self) -> None:
+        self._release()
+        self._left = None
+        self.map_name.value = self.maps.name(self.map.value)
+        self._set_labels(self.maps.labels(self.map.value, self.generator.size))
+
+    def _set_labels(self, labels: np.ndarray) -> None:
+        """Into the painter of their size, which is then the one that is shown."""
+        if labels.shape not in self._painters:
+            painter = LabelPainter(labels, self.maps.space)
+            painter.on_paint(lambda labels: self.ask())
+            painter.on_region(lambda region: self.ask())
+            painter.observe(self._picked, "picked_at")
+            self._painters[labels.shape] = painter
+        self.painter = self._painters[labels.shape]
+        self.painter.labels = labels
+        self._stage.children = [self.painter]
+
+    def _picked(self, change: dict[str, Any]) -> None:
+        """A click in the mode "pick" chooses the class whose noise is changed."""
+        if self.painter.picked == NOWHERE or NOWHERE in change["new"]:
+            return
+        self.controls.own_class.value = self.painter.picked
+        self.painter.tell(f"The noise of {self.maps.space.names[self.painter.picked]} can be changed below.")
+        self.painter.picked_at = [NOWHERE, NOWHERE]  # so that the same place can be clicked again
 
     def _change_view(self, change: dict[str, Any]) -> None:
         self.share.layout.visibility = "hidden" if self.kind.value == IMAGE else "visible"
         self.ask()
 
-    # -- what the user does
+    def _load(self, name: str) -> tuple[str, Synthesizer]:
+        return name, self.studio.generator(name)
 
-    def choose(self, number: int) -> None:
-        """Starts from a map of the collection; what was painted before can be had back by undo."""
-        labels = self.maps.labels(number, self.generator.size)
-        self.map.value, self.map_name.value = number, self.maps.name(number)
-        self._kept = None
-        if not self._stage.children or self.painter.size != labels.shape:
-            self._set_painter(labels)
-        else:
-            self.painter.labels = labels
-        self.ask()
-
-    def _set_painter(self, labels: np.ndarray) -> None:
-        self.painter = LabelPainter(labels, self.maps.space)
-        self.painter.on_paint(lambda labels: self.ask())
-        self.painter.on_region(lambda region: self.ask())
-        self.painter.observe(self._picked, "picked_at")
-        self._stage.children = [self.painter]
-
-    def _picked(self, change: dict[str, Any]) -> None:
-        """A click in the mode "pick" chooses the class whose noise is changed."""
-        self.controls.own_class.value = self.painter.picked
-        self.painter.tell(f"The noise of {self.maps.space.names[self.painter.picked]} can be changed below.")
-
-    def _change_checkpoint(self, change: dict[str, Any]) -> None:
-        try:
-            generator = self._loaded(change["new"])
-        except FAILURES as error:
-            self.checkpoint.value = change["old"]
-            self._say(str(error))
+    def _use(self, loaded: tuple[str, Synthesizer]) -> None:
+        """Another checkpoint; where its images have another size, the painting is brought to it."""
+        name, generator = loaded
+        if name != self.checkpoint.value or generator is self.generator:
             return
-        if generator is self.generator:
-            return  # back from one that could not be loaded, whose message is to stay
-        self.generator = generator
-        if self.painter.size != self.generator.size:
-            self._kept = None
-            self._set_painter(resize_nearest(self.painter.labels, self.generator.size))
+        before, self.generator = self.painter, generator
+        self._release()
+        if before.size != generator.size:
+            labels = before.labels
+            unpainted = self._left is not None and (labels == self._left[1]).all()
+            back = unpainted and self._left[0].shape == generator.size
+            becomes = self._left[0] if back else resize_nearest(labels, generator.size)
+            self._left = (labels, becomes)
+            self._set_labels(becomes)
+            self.painter.region = resize_nearest(before.region, generator.size)
         self.ask()
+
+    def _not_loaded(self, error: Exception) -> None:
+        loaded = [name for name in self.studio.given if self._is_here(name)]
+        self.checkpoint.value = loaded[0]
+        self._failed(error)
+
+    def _is_here(self, name: str) -> bool:
+        return self.studio.loaded(name) is self.generator
 
     def _take_seed(self, seed: int) -> None:
         self.controls.seed.value = seed
@@ -184,19 +194,27 @@ class ExplorerPanel(W.VBox):
     def _moods(self) -> dict[str, np.ndarray]:
         return self.maps.moods(self.map.value, self.generator.size)
 
+    def _release(self) -> None:
+        """What stays belongs to one map and one generator."""
+        self._kept = None
+        self.controls.release()
+
     def _keep(self) -> None:
-        """What is locked is what is shown now."""
-        controls = self.controls
+        """What is locked is what is shown now; where its image is still to come, it is drawn at once."""
+        if self.shown is None or not self._is_of_now(self.shown.wish):
+            self.latest.now(self._wish())
+        if self.shown is None or not self._is_of_now(self.shown.wish):
+            self._release()  # it could not be drawn, as is said
+            return
+        controls, scene = self.controls, self.shown.wish.scene
         classes = frozenset(self.maps.space.id_of(name) for name in controls.locked.value)
-        kept = Kept(self.shown.image, self.shown.wish.scene.labels, classes, controls.outside.value)
-        self._kept = kept if kept.image.shape[:2] == self.painter.size else None  # else of another checkpoint
+        some = classes or controls.outside.value
+        self._kept = Kept(self.shown.image, scene.labels, classes, controls.outside.value) if some else None
         self.ask()
 
-    def _open_data(self, change: dict[str, Any]) -> None:
-        if change["new"] == len(self.tabs.children) - 1 and not self.data.children:
-            labels, images = self.maps.everything(self.generator.size)
-            names = [self.maps.name(number) for number in range(len(self.maps))]
-            self.data.children = [DataBrowser(labels, self.maps.space, images, names, on_choose=self.choose)]
+    def _open_tab(self, change: dict[str, Any]) -> None:
+        if change["new"] == TABS.index("Data"):
+            self.data.look(self.generator.size)
 
     # -- drawing
 
@@ -205,79 +223,47 @@ class ExplorerPanel(W.VBox):
         painter = self.painter
         return Scene(self.generator, painter.labels, painter.region, self.controls.noise(), self._kept)
 
+    def _wish(self) -> Wish:
+        name = next(name for name in self.studio.given if self._is_here(name))
+        return Wish(self.scene(), name, self.map.value, self.second.value, self.kind.value, self.share.value)
+
     def ask(self) -> None:
-        """Draws soon; at once where no event loop runs, and for the first image."""
-        wish = Wish(self.scene(), self.checkpoint.value, self.second.value, self.kind.value, self.share.value)
-        if self.shown is None:
-            self._done(self._work(wish))
-        else:
-            self.latest.ask(wish)
+        """Draws soon, or at once where no event loop runs."""
+        self.problem.value, self._of_image = "", True
+        self.latest.ask(self._wish())
 
-    def _loaded(self, name: str) -> Synthesizer:
-        """The generator of a checkpoint, loaded once."""
-        if name not in self._generators:
-            given = self._paths[name]
-            generator = given if isinstance(given, Synthesizer) else load_generator(given)
-            if generator.space.names != self.maps.space.names:
-                raise InputError(
-                    f"{name}: draws {generator.space.num_classes} classes of {generator.space.name}, and the maps have "
-                    f"{self.maps.space.num_classes} of {self.maps.space.name}; give maps or a checkpoint that fit"
-                )
-            self._generators[name] = generator
-        return self._generators[name]
+    def _is_of_now(self, wish: Wish) -> bool:
+        """Whether a wish is for this generator and this map: one that was asked before may come late."""
+        return wish.scene.generator is self.generator and wish.number == self.map.value
 
-    def _discriminator(self, name: str) -> Discriminator:
-        if name not in self._discriminators:
-            if isinstance(self._paths[name], Synthesizer):
-                raise InputError(f"{name}: was given without its discriminator; give the folder of a checkpoint")
-            self._discriminators[name] = load_discriminator(self._paths[name])
-        return self._discriminators[name]
-
-    def _work(self, wish: Wish) -> Drawn:
-        """In a thread: touches no widget."""
-        try:
-            start = time.perf_counter()
-            image = wish.scene.image()
-            milliseconds = 1000 * (time.perf_counter() - start)
-            pictures, words = self._viewed(wish, wish.name, wish.scene.labels, image)
-            if wish.second not in (NONE, wish.name):
-                other = self._loaded(wish.second)
-                labels, region = (resize_nearest(a, other.size) for a in (wish.scene.labels, wish.scene.region))
-                beside = Scene(other, labels, region, wish.scene.noise).image()
-                pictures |= self._viewed(wish, wish.second, labels, beside)[0]
-            return Drawn(wish, image, pictures, f"{milliseconds:.0f} ms an image{words}")
-        except FAILURES as error:
-            return Drawn(wish, text=str(error) or type(error).__name__)
-
-    def _viewed(self, wish: Wish, name: str, labels: np.ndarray, image: np.ndarray) -> tuple[dict[str, bytes], str]:
-        words = ""
-        if wish.kind != IMAGE:
-            image, said = view(wish.kind, image, labels, self._discriminator(name), self.maps.space, wish.share)
-            words = f"; {said}"
-        return {f"{name}, seed {wish.scene.noise.seed}": png(image)}, words
-
-    def _done(self, drawn: Drawn) -> None:
-        if drawn.image is None:
-            self._say(drawn.text)
+    def _show(self, drawn: Drawn) -> None:
+        if not self._is_of_now(drawn.wish):
             return
-        if drawn.wish.scene.generator is not self.generator:
-            return  # asked before another checkpoint was chosen
         self.shown = drawn
         self.painter.image = png(drawn.image, 1)
-        pictures = dict(drawn.pictures)
-        photo = self.maps.photo(self.map.value, self.generator.size) if self.real.value else None
-        if photo is not None:
-            pictures["real, of the map before it was painted on"] = png(photo)
+        pictures, words, problems = dict(drawn.pictures), list(drawn.words), list(drawn.problems)
+        if self.real.value:
+            photo = self.maps.photo(drawn.wish.number, self.generator.size)
+            if photo is None:
+                problems.append("There is no real image of this size.")
+            else:
+                pictures["real, of the map before it was painted on"] = png(photo)
+        kept = drawn.wish.scene.kept
+        if kept is not None and kept.outside and not drawn.wish.scene.region.any():
+            problems.append("Everything stays as it is: no region is marked, so all is outside.")
         self._put(pictures)
-        self._say(drawn.text + ("; there is no real image of this size" if self.real.value and photo is None else ""))
+        self.status.value = html.escape("; ".join(words))
+        if problems or self._of_image:  # else what is told is not the image's, and stays until the user does something
+            self.problem.value, self._of_image = "<br>".join(map(html.escape, problems)), True
 
     def _put(self, pictures: dict[str, bytes]) -> None:
-        """Into the image widgets that are there: new ones would flicker."""
+        """Into the image widgets that are there: new ones would flicker, and add up."""
+        while len(self._boxes) < len(pictures):
+            self._boxes.append(Picture())
+        for box, (caption, content) in zip(self._boxes, pictures.items(), strict=False):
+            box.caption.value, box.image.value = caption, content
         if len(self.pictures.children) != len(pictures):
-            self.pictures.children = [W.VBox([W.Label(), W.Image(format="png")]) for _ in pictures]
-        for box, (caption, content) in zip(self.pictures.children, pictures.items(), strict=True):
-            label, image = box.children
-            label.value, image.value = caption, content
+            self.pictures.children = self._boxes[: len(pictures)]
 
-    def _say(self, text: str) -> None:
-        self.status.value = html.escape(text)
+    def _failed(self, error: Exception) -> None:
+        self.problem.value, self._of_image = html.escape(in_words(error)), False

@@ -1,111 +1,131 @@
-"""Parts of the explorer that draw many images when they are asked to: samples, moods, and walks between two seeds."""
+"""Parts of the explorer that make many images when they are asked to: samples, moods, walks, thumbnails.
+
+H and W height and width.
+"""
 
 import asyncio
 import html
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import ipywidgets as W
 import numpy as np
 
-from dpsims.errors import InputError
-from dpsims.explorer.controls import BUTTON, seed_box, wide
-from dpsims.explorer.drawing import Kept, Noise, drawn
-from dpsims.explorer.latest import LatestWins
+from dpsims.data.occurrence import class_counts
+from dpsims.explorer.browser import DataBrowser
+from dpsims.explorer.controls import LARGEST, push_button, row, seed_box, wide
+from dpsims.explorer.drawing import Scene
+from dpsims.explorer.latest import LatestWins, in_words
+from dpsims.explorer.maps import Maps
 from dpsims.explorer.pictures import gif, link, png, strip
-from dpsims.images import to_uint8
-from dpsims.synthesis import Synthesizer
 
 SMALL = 192  # pixels on the screen, the longer side of an image among many
 IN_STRIP = 8  # frames of a walk that are shown side by side
+BLOCKS = 10  # parts in which a data set is counted, so that the bar moves
+
+Wish = TypeVar("Wish")
+Made = TypeVar("Made")
 
 
-@dataclass(frozen=True)
-class Scene:
-    """All that an image is made of, as it is at one moment."""
+class Asked(NamedTuple):
+    """A wish, and which it is: only the newest is shown."""
 
-    generator: Synthesizer
-    labels: np.ndarray  # (H, W) ids
-    region: np.ndarray  # (H, W) bool
-    noise: Noise
-    kept: Kept | None = None
-
-    def image(self, seed: int | None = None) -> np.ndarray:
-        """(H, W, 3) uint8; of another seed of the whole image if one is given."""
-        noise = self.noise if seed is None else replace(self.noise, seed=seed)
-        return drawn(self.generator, self.labels, noise, self.region, self.kept)
+    number: int
+    wish: Any
 
 
-class Series(W.VBox):
-    """A part that draws several images one after the other, with a bar, and can be asked anew at any time.
+class Series(W.VBox, Generic[Wish, Made]):
+    """A part that makes one thing after the other, with a bar, and can be asked anew at any time.
 
     Args:
-        scene: called for what is to be drawn now.
         controls: above the bar.
         results: below it.
     """
 
-    def __init__(self, scene: Callable[[], Scene], controls: list[W.Widget], results: list[W.Widget]) -> None:
-        self.scene = scene
-        self.bar = W.IntProgress(min=0, layout=W.Layout(width="300px", visibility="hidden"))
+    def __init__(self, controls: list[W.Widget], results: list[W.Widget]) -> None:
+        self.bar = W.IntProgress(min=0, layout=W.Layout(width="260px", visibility="hidden"))
         self.message = W.HTML()
-        self.latest: LatestWins[tuple, tuple] = LatestWins(self._work, self._done)
+        self.latest: LatestWins[Asked, tuple] = LatestWins(self._work, self._done, self._failed)
+        self._newest = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        row = W.HBox([*controls, self.bar], layout=W.Layout(flex_flow="row wrap", align_items="center"))
-        super().__init__([row, self.message, *results])
+        super().__init__([row(*controls, self.bar), self.message, *results])
 
-    def frames(self, wish: Any) -> Iterator[Any]:
-        """The images of a wish, one after the other; called in a thread."""
+    def steps(self, wish: Wish) -> Iterator[Any]:
+        """What is made, piece by piece; called in a thread, and left off when it is overtaken."""
         raise NotImplementedError
 
-    def finish(self, wish: Any, frames: list[Any]) -> Any:
+    def finish(self, wish: Wish, pieces: list[Any]) -> Made:
         """What is made of all of them; in the thread too."""
-        return frames
+        raise NotImplementedError
 
-    def show(self, wish: Any, made: Any) -> None:
+    def show(self, wish: Wish, made: Made) -> None:
         """Puts it into widgets."""
         raise NotImplementedError
 
-    def ask(self, wish: Any, count: int) -> None:
-        """Draws `count` images soon, or at once where no event loop runs."""
+    def ask(self, wish: Wish, count: int) -> None:
+        """Makes `count` pieces soon, or at once where no event loop runs."""
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
             self._loop = None
+        self.leave()
         self.bar.value, self.bar.max, self.bar.layout.visibility = 0, count, "visible"
-        self.latest.ask((wish, count))
+        self.latest.ask(Asked(self._newest, wish))
 
-    def _work(self, asked: tuple) -> tuple:
-        frames: list[Any] = []
-        try:
-            for frame in self.frames(asked[0]):
-                frames.append(frame)
-                self._progress(len(frames))
-            return asked[0], self.finish(asked[0], frames), ""
-        except (InputError, RuntimeError, MemoryError) as error:  # torch says of memory that it is a RuntimeError
-            return asked[0], None, html.escape(str(error)) or type(error).__name__
-
-    def _progress(self, count: int) -> None:
-        """From the thread; widgets are changed in the thread of the loop."""
-        if self._loop is None:
-            self.bar.value = count
-        else:
-            self._loop.call_soon_threadsafe(setattr, self.bar, "value", count)
-
-    def _done(self, result: tuple) -> None:
-        wish, made, problem = result
+    def leave(self) -> None:
+        """What is under way is not wanted any more."""
+        self._newest += 1
         self.bar.layout.visibility = "hidden"
-        self.message.value = problem
-        if made is not None:
-            self.show(wish, made)
+        self.message.value = ""
+
+    def _work(self, asked: Asked) -> tuple[Asked, Made | None]:
+        pieces: list[Any] = []
+        for piece in self.steps(asked.wish):
+            if asked.number != self._newest:
+                return asked, None
+            pieces.append(piece)
+            self._progress(asked.number, len(pieces))
+        return asked, self.finish(asked.wish, pieces)
+
+    def _progress(self, number: int, count: int) -> None:
+        """From the thread; widgets are changed in the thread of the loop."""
+
+        def set_bar() -> None:
+            if number == self._newest:
+                self.bar.value = count
+
+        if self._loop is None:
+            set_bar()
+        else:
+            self._loop.call_soon_threadsafe(set_bar)
+
+    def _done(self, result: tuple[Asked, Made | None]) -> None:
+        asked, made = result
+        if asked.number == self._newest and made is not None:
+            self.bar.layout.visibility = "hidden"
+            self.show(asked.wish, made)
+
+    def _failed(self, error: Exception) -> None:
+        self.bar.layout.visibility = "hidden"
+        self.message.value = html.escape(in_words(error))
 
 
-class Samples(Series):
+class Sample(W.VBox):
+    """An image with a button over it; filled again for other images, since new widgets would add up."""
+
+    def __init__(self, clicked: Callable[[], None]) -> None:
+        self.button, self.image = push_button(""), W.Image(format="png")
+        self.button.on_click(lambda button: clicked())
+        super().__init__([self.button, self.image])
+
+
+class Samples(Series[tuple[Scene, int], list]):
     """Several images of the map, each with its seed to take over; and the data's own moods of it.
 
     Args:
-        scene: see `Series`.
+        scene: called for what is to be drawn now.
         moods: called for the moods of the map as the data have it; none where there are none.
         take: called with the seed of a sample that was chosen.
     """
@@ -113,35 +133,50 @@ class Samples(Series):
     def __init__(
         self, scene: Callable[[], Scene], moods: Callable[[], dict[str, np.ndarray]], take: Callable[[int], None]
     ) -> None:
-        self._moods, self._take = moods, take
+        self.scene, self._moods, self._take = scene, moods, take
+        self._seeds: list[int] = []  # of the images shown; none of moods
+        self._boxes: list[Sample] = []
         self.count = W.BoundedIntText(value=8, min=1, max=24, description="images", **wide())
-        self.draw = W.Button(description="Draw samples", icon="th", layout=BUTTON)
-        self.reference = W.Button(description="Six moods of the data", layout=BUTTON)
-        self.reference.tooltip = "How the data set draws this map, as it was before it was painted on"
+        self.draw = push_button("Draw samples", "th")
+        self.reference = push_button(
+            "Six moods of the data", tooltip="How the data set draws this map, as it was before it was painted on"
+        )
         self.grid = W.Box(layout=W.Layout(flex_flow="row wrap"))
-        super().__init__(scene, [self.count, self.draw, self.reference], [self.grid])
-        self.draw.on_click(lambda button: self.ask(self.scene(), self.count.value))
+        super().__init__([self.count, self.draw, self.reference], [self.grid])
+        self.draw.on_click(lambda button: self.ask((self.scene(), self.count.value), self.count.value))
         self.reference.on_click(self._show_moods)
 
-    def frames(self, wish: Scene) -> Iterator[tuple[int, np.ndarray]]:
-        """Seed and image."""
-        for seed in range(wish.noise.seed, wish.noise.seed + self.count.value):
-            yield seed, wish.image(seed)
+    def steps(self, wish: tuple[Scene, int]) -> Iterator[tuple[int, bytes]]:
+        """Seed and PNG."""
+        scene, count = wish
+        for seed in range(scene.noise.seed, min(scene.noise.seed + count, LARGEST + 1)):
+            yield seed, png(scene.image(seed), SMALL)
 
-    def show(self, wish: Scene, made: list[tuple[int, np.ndarray]]) -> None:
+    def finish(self, wish: tuple[Scene, int], pieces: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """All of them."""
+        return pieces
+
+    def show(self, wish: tuple[Scene, int], made: list[tuple[int, bytes]]) -> None:
         """A button over each image takes its seed."""
-        boxes = []
-        for seed, image in made:
-            button = W.Button(description=f"Take seed {seed}", layout=BUTTON)
-            button.on_click(lambda button, seed=seed: self._take(seed))
-            boxes.append(W.VBox([button, W.Image(value=png(image, SMALL), format="png")]))
-        self.grid.children = boxes
+        self._seeds = [seed for seed, _ in made]
+        self._fill([(f"Take seed {seed}", picture) for seed, picture in made])
 
     def _show_moods(self, button: W.Button) -> None:
-        moods = self._moods()
+        self.leave()
+        moods, self._seeds = self._moods(), []
         self.message.value = "" if moods else "These data have no moods."
-        images = [(W.Label(name), W.Image(value=png(image, SMALL), format="png")) for name, image in moods.items()]
-        self.grid.children = [W.VBox(pair) for pair in images]
+        self._fill([(name, png(image, SMALL)) for name, image in moods.items()])
+
+    def _fill(self, named: list[tuple[str, bytes]]) -> None:
+        while len(self._boxes) < len(named):
+            self._boxes.append(Sample(partial(self._chosen, len(self._boxes))))
+        for box, (name, picture) in zip(self._boxes, named, strict=False):
+            box.button.description, box.button.disabled, box.image.value = name, not self._seeds, picture
+        self.grid.children = self._boxes[: len(named)]
+
+    def _chosen(self, place: int) -> None:
+        if place < len(self._seeds):
+            self._take(self._seeds[place])
 
 
 @dataclass(frozen=True)
@@ -154,36 +189,37 @@ class Walk:
     steps: int
 
 
-class Walks(Series):
-    """A strip and an animation from one seed to another, and a link that saves it."""
+class Walks(Series[Walk, tuple[bytes, bytes]]):
+    """A strip and an animation from one seed to another, and links that save them.
+
+    Args:
+        scene: called for what is to be drawn now.
+        seed: the first, at the start.
+    """
 
     def __init__(self, scene: Callable[[], Scene], seed: int) -> None:
-        self.first, self.second = seed_box(seed, "from seed"), seed_box(seed + 1, "to seed")
-        self.steps = W.BoundedIntText(value=24, min=2, max=96, description="images", **wide())
-        self.draw = W.Button(description="Walk", icon="play", layout=BUTTON)
-        self.strip = W.Image(format="png", layout=W.Layout(max_width="100%"))
-        self.animation = W.Image(format="gif", layout=W.Layout(max_width="100%"))
+        self.scene = scene
+        self.first, self.second = seed_box(seed, "from seed"), seed_box(seed + 1 if seed < LARGEST else 0, "to seed")
+        self.count = W.BoundedIntText(value=24, min=2, max=96, description="images", **wide())
+        self.draw = push_button("Walk", "play")
+        self.strip = W.Image(format="png", layout=W.Layout(max_width="100%", visibility="hidden"))
+        self.animation = W.Image(format="gif", layout=W.Layout(max_width="100%", visibility="hidden"))
         self.save = W.HTML()
-        super().__init__(
-            scene, [self.first, self.second, self.steps, self.draw], [self.save, W.HBox([self.animation]), self.strip]
-        )
-        self.strip.layout.visibility = self.animation.layout.visibility = "hidden"
+        results = [self.save, W.HBox([self.animation]), self.strip]
+        super().__init__([self.first, self.second, self.count, self.draw], results)
         self.draw.on_click(self._begin)
 
     def _begin(self, button: W.Button) -> None:
-        self.ask(Walk(self.scene(), self.first.value, self.second.value, self.steps.value), self.steps.value)
+        self.ask(Walk(self.scene(), self.first.value, self.second.value, self.count.value), self.count.value)
 
-    def frames(self, wish: Walk) -> Iterator[np.ndarray]:
+    def steps(self, wish: Walk) -> Iterator[np.ndarray]:
         """(H, W, 3) uint8 each."""
-        scene = wish.scene
-        for image in scene.generator.walk(scene.labels, wish.first, wish.second, wish.steps, scene.noise.strength):
-            frame = to_uint8(image)[0]
-            yield frame if scene.kept is None else scene.kept.over(frame, scene.labels, scene.region)
+        return wish.scene.walk(wish.first, wish.second, wish.steps)
 
-    def finish(self, wish: Walk, frames: list[np.ndarray]) -> tuple[bytes, bytes]:
+    def finish(self, wish: Walk, pieces: list[np.ndarray]) -> tuple[bytes, bytes]:
         """Strip (PNG) and animation (GIF); the strip takes frames at equal distances, both ends among them."""
-        shown = np.linspace(0, len(frames) - 1, min(IN_STRIP, len(frames))).round().astype(int)
-        return png(strip([frames[i] for i in shown], IN_STRIP, SMALL // 2), 1), gif(frames)
+        shown = np.linspace(0, len(pieces) - 1, min(IN_STRIP, len(pieces))).round().astype(int)
+        return png(strip([pieces[i] for i in shown], IN_STRIP, SMALL // 2), 1), gif(pieces)
 
     def show(self, wish: Walk, made: tuple[bytes, bytes]) -> None:
         """The links hold the files themselves."""
@@ -193,3 +229,41 @@ class Walks(Series):
         links = [link(made[1], f"{name}.gif", "Save the animation (GIF)")]
         links.append(link(made[0], f"{name}.png", "Save the strip (PNG)"))
         self.save.value = " &emsp; ".join(links)
+
+
+class DataPart(Series[tuple[int, int], tuple]):
+    """The label maps to start from, by their classes; read and counted when somebody looks for the first time.
+
+    Args:
+        maps: all of them.
+        choose: called with the number of a map that is to be painted.
+    """
+
+    def __init__(self, maps: Maps, choose: Callable[[int], None]) -> None:
+        self.maps, self._choose = maps, choose
+        self.place = W.VBox()
+        super().__init__([], [self.place])
+
+    def look(self, size: tuple[int, int]) -> None:
+        """Somebody looks; maps that are drawn are drawn at (H, W) pixels."""
+        if not self.place.children:
+            self.ask(size, BLOCKS + 1)
+
+    def steps(self, wish: tuple[int, int]) -> Iterator[Any]:
+        """The maps and their images, then the pixels of the classes, block by block."""
+        labels, images = self.maps.everything(wish)
+        yield labels, images
+        for block in np.array_split(np.arange(len(labels)), min(BLOCKS, len(labels))):
+            part = labels[block[0] : block[-1] + 1]
+            yield class_counts(part, self.maps.space.num_classes, progress=False)
+
+    def finish(self, wish: tuple[int, int], pieces: list[Any]) -> tuple:
+        """Labels, images, names, counts."""
+        (labels, images), *counts = pieces
+        names = [self.maps.name(number) for number in range(len(labels))]
+        return labels, images, names, np.concatenate(counts)
+
+    def show(self, wish: tuple[int, int], made: tuple) -> None:
+        """Makes the browser."""
+        labels, images, names, counts = made
+        self.place.children = [DataBrowser(labels, self.maps.space, images, names, self._choose, counts=counts)]
