@@ -227,7 +227,7 @@ def test_a_walk_ends_at_its_seeds(panel, generator):
 
 def test_two_checkpoints_and_the_real_image(panel):
     panel.second.value, panel.real.value = "large", True
-    assert captions(panel) == ["one, seed 0", "large, seed 0", "real, of the map before it was painted on"]
+    assert captions(panel) == ["one, seed 0", "large, seed 0", "real: map 0 as it was"]
     assert picture(panel, 1).shape == (384, 384, 3)
     assert (picture(panel, 2)[::6, ::6] == scenes.render([0], 64, split="val").images[0]).all()
     large = load_generator(CHECKPOINTS / "scenes-128")
@@ -253,7 +253,8 @@ def test_what_the_discriminator_sees(panel):
     panel.checkpoint.value = "large"
     plain = picture(panel)
     panel.kind.value = "classes"
-    assert re.search(r"D names \d+% of the pixels", panel.status.value) and (picture(panel) != plain).any()
+    assert re.search(r"the discriminator names \d+% as the map does", captions(panel)[0])
+    assert (picture(panel) != plain).any()
     panel.share.value = 1.0
     seen, fake = discriminator_view(
         load_discriminator(CHECKPOINTS / "scenes-128"),
@@ -262,7 +263,7 @@ def test_what_the_discriminator_sees(panel):
     assert (picture(panel)[::3, ::3] == SPACE.colourise(seen[0].numpy())).all()
     assert (seen == torch.from_numpy(panel.painter.labels)).float().mean() > 0.5
     panel.kind.value = "fake"
-    assert f"{fake.mean():.0%}" in panel.status.value
+    assert f"{fake.mean():.0%}" in captions(panel)[0]
 
 
 def test_a_generator_alone_has_no_discriminator(panel):
@@ -378,6 +379,31 @@ def test_outside_of_no_region_is_everything_and_that_is_said(panel, controls):
     region[:9] = True
     mark(panel, region)
     assert panel.problem.value == "" and (shown(panel) != before).any()
+
+
+@pytest.mark.parametrize("deed", ["lock everything", "strength 0", "region of nothing"])
+def test_controls_that_seem_dead_say_why(panel, controls, deed):
+    if deed == "lock everything":
+        controls.lock_this.click()
+        controls.lock_rest.click()
+        controls.lock_this.click()
+        assert panel.problem.value == "Everything stays as it is: all of it is locked."
+    elif deed == "strength 0":
+        controls.strength.value = 0
+        assert "every seed gives the same image" in panel.problem.value
+    else:
+        controls.renew_region.click()
+        assert "No region is marked" in panel.problem.value
+    controls.unlock.click()
+    controls.strength.value, controls.region_share.value = 1.0, 0.0
+    assert panel.problem.value == ""
+
+
+def test_samples_of_another_map_go(panel):
+    panel.samples.draw.click()
+    assert len(panel.samples.grid.children) == 8
+    panel.map.value = 2
+    assert panel.samples.grid.children == ()
 
 
 def test_there_and_back_keeps_every_pixel_and_the_region(panel):

@@ -179,7 +179,7 @@ def test_a_sample_can_be_taken(page):
 def test_a_walk_is_saved_as_an_animation(page):
     open_tab(page, "Walk")
     press(page, "Walk")
-    link = page.page.get_by_text("Save the animation (GIF)").last
+    link = page.page.get_by_text("Save the animation").last
     link.wait_for()
     with page.page.expect_download() as download:
         link.click()

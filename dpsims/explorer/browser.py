@@ -91,10 +91,10 @@ class DataBrowser(W.VBox):
     # -- controls
 
     def _make_controls(self) -> None:
-        self.holds = W.Dropdown(options=[("any", ANY)], description="holds", **wide())
-        self.also = W.Dropdown(options=[("any", ANY)], description="and also", **wide())
-        self.order = W.Dropdown(options=ORDERS, description="maps", **wide())
-        self.classes = W.Dropdown(options=(BY_NAME, BY_RARITY), description="classes", **wide())
+        self.holds = W.Dropdown(options=[("any", ANY)], **wide("holds"))
+        self.also = W.Dropdown(options=[("any", ANY)], **wide("and also"))
+        self.order = W.Dropdown(options=ORDERS, **wide("maps"))
+        self.classes = W.Dropdown(options=(BY_NAME, BY_RARITY), **wide("classes"))
         self.page = W.BoundedIntText(value=1, min=1, max=1, layout=W.Layout(width="70px"))
         self.previous = push_button("Previous")
         self.next = push_button("Next")

@@ -13,9 +13,10 @@ from dpsims.labels import LabelSpace
 LARGEST = 2**31 - 1  # seed in a box
 
 
-def wide() -> dict[str, Any]:
-    """Style and width of a control with a description; a layout of its own, since widgets share what they are given."""
-    return {"style": {"description_width": "90px"}, "layout": W.Layout(width="260px")}
+def wide(description: str, tooltip: str = "") -> dict[str, Any]:
+    """Description, tooltip, style and width of a control; a layout of its own, since widgets share what is given."""
+    looks = {"style": {"description_width": "90px"}, "layout": W.Layout(width="260px")}
+    return {"description": description, "tooltip": tooltip or description, **looks}
 
 
 def push_button(text: str, icon: str = "", tooltip: str = "") -> W.Button:
@@ -25,7 +26,7 @@ def push_button(text: str, icon: str = "", tooltip: str = "") -> W.Button:
 
 def seed_box(value: int, description: str) -> W.BoundedIntText:
     """A box for a seed."""
-    return W.BoundedIntText(value=value, min=0, max=LARGEST, description=description, **wide())
+    return W.BoundedIntText(value=value, min=0, max=LARGEST, **wide(description))
 
 
 def share_slider(description: str, largest: float = 1.0, value: float = 0.0, tooltip: str = "") -> W.FloatSlider:
@@ -35,10 +36,8 @@ def share_slider(description: str, largest: float = 1.0, value: float = 0.0, too
         min=0.0,
         max=largest,
         step=0.05,
-        description=description,
         readout_format=".2f",
-        tooltip=tooltip,
-        **wide(),
+        **wide(description, tooltip),
     )
 
 
@@ -73,7 +72,7 @@ class NoiseControls(W.HBox):
         self.next_seed = push_button("Another seed", "refresh")
         self.strength = share_slider("strength", 2.0, 1.0, "0: what the label map alone says; 1: as trained")
         classes = [(name, number) for number, name in enumerate(space.names)]
-        self.own_class = W.Dropdown(options=classes, value=min(1, space.num_classes), description="class", **wide())
+        self.own_class = W.Dropdown(options=classes, value=min(1, space.num_classes), **wide("class"))
         self.own_share = share_slider("its noise", tooltip="0: that of the image; 1: that of its own seed")
         self.own_seed = seed_box(seed + 1 if seed < LARGEST else 0, "its seed")
         self.renew = push_button("New noise for this class", "refresh")
@@ -84,13 +83,14 @@ class NoiseControls(W.HBox):
         self.renew_region = push_button("New noise in the region", "refresh")
         self.outside = W.Checkbox(description="outside stays, pixel by pixel", indent=False)
         self.locked = W.TagsInput(allowed_tags=list(space.names), allow_duplicates=False, placeholder="a class")
+        self.lock_this = push_button("Lock this class", "lock", "It stays as it is")
         self.lock_rest = push_button("Lock all others", "lock", "All classes but this one stay as they are")
         self.unlock = push_button("Unlock all", "unlock")
         super().__init__(self._groups(), layout=W.Layout(flex_flow="row wrap"))
         self._listen()
 
     def _groups(self) -> list[W.Widget]:
-        deeds = row(self.renew, self.lock_rest, self.forget)
+        deeds = row(self.renew, self.forget, self.lock_this, self.lock_rest)
         return [
             titled("Noise of the image", self.seed, self.strength, self.next_seed),
             titled("Noise of one class", self.own_class, self.own_share, self.own_seed, deeds, self.have),
@@ -110,6 +110,7 @@ class NoiseControls(W.HBox):
         self.renew.on_click(lambda button: self._renew(self.own_seed, self.own_share))
         self.renew_region.on_click(lambda button: self._renew(self.region_seed, self.region_share))
         self.forget.on_click(self._forget)
+        self.lock_this.on_click(self._lock_this)
         self.lock_rest.on_click(self._lock_rest)
         self.unlock.on_click(self._unlock)
 
@@ -164,6 +165,11 @@ class NoiseControls(W.HBox):
     def _tell(self) -> None:
         names = [f"{self.space.names[number]} (seed {own.seed})" for number, own in self.own.items() if own.share]
         self.have.value = html.escape(f"with a noise of their own: {', '.join(names)}") if names else ""
+
+    def _lock_this(self, button: W.Button) -> None:
+        name = self.space.names[self.own_class.value]
+        if name not in self.locked.value:
+            self.locked.value = [*self.locked.value, name]
 
     def _lock_rest(self, button: W.Button) -> None:
         free = self.own_class.value

@@ -18,7 +18,7 @@ const TOOLS = [
 const MODES = [
   ["paint", "Classes", "Paint classes"],
   ["region", "Region", "Mark a region; Fill marks the connected area of one class"],
-  ["pick", "Pick", "Click to tell Python which class is meant"],
+  ["pick", "Pick", "Click to choose the class that the controls are about"],
 ];
 
 function element(tag, properties = {}, ...children) {

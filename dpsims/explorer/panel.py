@@ -8,7 +8,7 @@ H and W height and width, N maps.
 """
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +91,13 @@ class ExplorerPanel(W.VBox):
     # -- parts
 
     def _make_sources(self, first: str) -> None:
-        self.map = W.BoundedIntText(value=0, min=0, max=len(self.maps) - 1, description="map", **wide())
+        self.map = W.BoundedIntText(value=0, min=0, max=len(self.maps) - 1, **wide("map"))
         self.map_name = W.Label()
         self.again = push_button("As it was", "undo", "The label map as it was before it was painted on")
         names = list(self.studio.given)
-        self.checkpoint = W.Dropdown(options=names, value=first, description="checkpoint", **wide())
+        self.checkpoint = W.Dropdown(options=names, value=first, **wide("checkpoint"))
         second = [("nothing", NONE), *((name, name) for name in names)]
-        self.second = W.Dropdown(options=second, description="beside it", **wide())
+        self.second = W.Dropdown(options=second, **wide("beside it"))
         self._sources = row(self.map, self.map_name, self.again, self.checkpoint, self.second)
         self.map.observe(lambda change: self._restart(), "value")
         self.again.on_click(lambda button: self._restart())
@@ -105,7 +105,7 @@ class ExplorerPanel(W.VBox):
         self.second.observe(lambda change: self.ask(), "value")
 
     def _make_pictures(self) -> None:
-        self.kind = W.Dropdown(options=VIEWS, value=IMAGE, description="show", **wide())
+        self.kind = W.Dropdown(options=VIEWS, value=IMAGE, **wide("show"))
         self.share = share_slider("its opacity", value=0.6)
         self.share.layout.visibility = "hidden"
         self.real = W.Checkbox(description="the real image beside it", indent=False, layout=W.Layout(width="auto"))
@@ -132,6 +132,7 @@ class ExplorerPanel(W.VBox):
 
     def _start(self) -> None:
         self._release()
+        self.samples.clear()
         self._left = None
         self.map_name.value = self.maps.name(self.map.value)
         self._set_labels(self.maps.labels(self.map.value, self.generator.size))
@@ -241,20 +242,29 @@ class ExplorerPanel(W.VBox):
             return
         self.shown = drawn
         self.painter.image = png(drawn.image, 1)
-        pictures, words, problems = dict(drawn.pictures), list(drawn.words), list(drawn.problems)
+        pictures, problems = dict(drawn.pictures), list(drawn.problems)
         if self.real.value:
             photo = self.maps.photo(drawn.wish.number, self.generator.size)
             if photo is None:
                 problems.append("There is no real image of this size.")
             else:
-                pictures["real, of the map before it was painted on"] = png(photo)
-        kept = drawn.wish.scene.kept
-        if kept is not None and kept.outside and not drawn.wish.scene.region.any():
-            problems.append("Everything stays as it is: no region is marked, so all is outside.")
+                pictures[f"real: map {drawn.wish.number} as it was"] = png(photo)
+        problems += self._why_nothing_changes(drawn.wish.scene)
         self._put(pictures)
-        self.status.value = html.escape("; ".join(words))
+        self.status.value = html.escape(drawn.words)
         if problems or self._of_image:  # else what is told is not the image's, and stays until the user does something
             self.problem.value, self._of_image = "<br>".join(map(html.escape, problems)), True
+
+    @staticmethod
+    def _why_nothing_changes(scene: Scene) -> Iterator[str]:
+        """What lets the controls seem dead, in words."""
+        if scene.kept is not None and scene.kept.where(scene.labels, scene.region).all():
+            unmarked = scene.kept.outside and not scene.region.any()
+            yield f"Everything stays as it is: {'no region is marked' if unmarked else 'all of it is locked'}."
+        if scene.noise.region is not None and not scene.region.any():
+            yield "No region is marked, so its noise is nowhere."
+        if not scene.noise.strength:
+            yield "At strength 0 every seed gives the same image."
 
     def _put(self, pictures: dict[str, bytes]) -> None:
         """Into the image widgets that are there: new ones would flicker, and add up."""

@@ -13,7 +13,6 @@ import numpy as np
 from dpsims.checkpoint import resolve
 from dpsims.errors import InputError
 from dpsims.explorer.drawing import Scene
-from dpsims.explorer.latest import in_words
 from dpsims.explorer.pictures import png
 from dpsims.explorer.views import IMAGE, view
 from dpsims.labels import LabelSpace, resize_nearest
@@ -42,7 +41,7 @@ class Drawn:
     wish: Wish
     image: np.ndarray  # (H, W, 3) uint8
     pictures: dict[str, bytes] = field(default_factory=dict)  # PNGs by their captions
-    words: tuple[str, ...] = ()  # about the image
+    words: str = ""  # about the image
     problems: tuple[str, ...] = ()  # of what was to be shown beside it
 
 
@@ -95,31 +94,34 @@ class Studio:
         """
         start = time.perf_counter()
         image = wish.scene.image()
-        words, problems = [f"{1000 * (time.perf_counter() - start):.0f} ms an image"], []
-        caption, shown = f"{wish.name}, seed {wish.scene.noise.seed}", image
-        pictures: dict[str, bytes] = {}
+        words = f"{1000 * (time.perf_counter() - start):.0f} ms an image"
+        problems = []
         try:
-            shown, said = self._viewed(wish, wish.name, wish.scene.labels, image)
-            words += said
+            pictures = self._viewed(wish, wish.name, wish.scene.labels, image)
         except InputError as error:
-            problems.append(in_words(error))
-        pictures[caption] = png(shown)
-        if wish.second not in (NONE, wish.name):
-            try:
-                pictures |= self._second(wish)
-            except InputError as error:
-                problems.append(in_words(error))
-        return Drawn(wish, image, pictures, tuple(words), tuple(problems))
+            pictures = {_caption(wish, wish.name): png(image)}
+            problems.append(str(error))
+        try:
+            pictures |= self._second(wish)
+        except InputError as error:
+            problems.append(str(error))
+        return Drawn(wish, image, pictures, words, tuple(problems))
 
     def _second(self, wish: Wish) -> dict[str, bytes]:
+        if wish.second in (NONE, wish.name):
+            return {}
         other = self.generator(wish.second)
         labels, region = (resize_nearest(array, other.size) for array in (wish.scene.labels, wish.scene.region))
-        image = wish.scene.of(other, labels, region).image()
-        shown, _ = self._viewed(wish, wish.second, labels, image)
-        return {f"{wish.second}, seed {wish.scene.noise.seed}": png(shown)}
+        return self._viewed(wish, wish.second, labels, wish.scene.of(other, labels, region).image())
 
-    def _viewed(self, wish: Wish, name: str, labels: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        if wish.kind == IMAGE:
-            return image, []
-        image, said = view(wish.kind, image, labels, self.discriminator(name), self.space, wish.share)
-        return image, [said]
+    def _viewed(self, wish: Wish, name: str, labels: np.ndarray, image: np.ndarray) -> dict[str, bytes]:
+        """The picture by its caption."""
+        caption = _caption(wish, name)
+        if wish.kind != IMAGE:
+            image, said = view(wish.kind, image, labels, self.discriminator(name), self.space, wish.share)
+            caption = f"{caption}: {said}"
+        return {caption: png(image)}
+
+
+def _caption(wish: Wish, name: str) -> str:
+    return f"{name}, seed {wish.scene.noise.seed}"

@@ -116,7 +116,8 @@ class Sample(W.VBox):
     """An image with a button over it; filled again for other images, since new widgets would add up."""
 
     def __init__(self, clicked: Callable[[], None]) -> None:
-        self.button, self.image = push_button(""), W.Image(format="png")
+        self.button = push_button("")
+        self.image = W.Image(format="png", layout=W.Layout(width=f"{SMALL}px"))
         self.button.on_click(lambda button: clicked())
         super().__init__([self.button, self.image])
 
@@ -136,7 +137,7 @@ class Samples(Series[tuple[Scene, int], list]):
         self.scene, self._moods, self._take = scene, moods, take
         self._seeds: list[int] = []  # of the images shown; none of moods
         self._boxes: list[Sample] = []
-        self.count = W.BoundedIntText(value=8, min=1, max=24, description="images", **wide())
+        self.count = W.BoundedIntText(value=8, min=1, max=24, **wide("images"))
         self.draw = push_button("Draw samples", "th")
         self.reference = push_button(
             "Six moods of the data", tooltip="How the data set draws this map, as it was before it was painted on"
@@ -160,6 +161,11 @@ class Samples(Series[tuple[Scene, int], list]):
         """A button over each image takes its seed."""
         self._seeds = [seed for seed, _ in made]
         self._fill([(f"Take seed {seed}", picture) for seed, picture in made])
+
+    def clear(self) -> None:
+        """Another map: what is shown is of the old one."""
+        self.leave()
+        self._fill([])
 
     def _show_moods(self, button: W.Button) -> None:
         self.leave()
@@ -200,7 +206,7 @@ class Walks(Series[Walk, tuple[bytes, bytes]]):
     def __init__(self, scene: Callable[[], Scene], seed: int) -> None:
         self.scene = scene
         self.first, self.second = seed_box(seed, "from seed"), seed_box(seed + 1 if seed < LARGEST else 0, "to seed")
-        self.count = W.BoundedIntText(value=24, min=2, max=96, description="images", **wide())
+        self.count = W.BoundedIntText(value=24, min=2, max=96, **wide("images"))
         self.draw = push_button("Walk", "play")
         self.strip = W.Image(format="png", layout=W.Layout(max_width="100%", visibility="hidden"))
         self.animation = W.Image(format="gif", layout=W.Layout(max_width="100%", visibility="hidden"))
@@ -226,7 +232,7 @@ class Walks(Series[Walk, tuple[bytes, bytes]]):
         self.strip.value, self.animation.value = made
         self.strip.layout.visibility = self.animation.layout.visibility = "visible"
         name = f"walk-{wish.first}-{wish.second}"
-        links = [link(made[1], f"{name}.gif", "Save the animation (GIF)")]
+        links = [link(made[1], f"{name}.gif", "Save the animation (GIF, there and back)")]
         links.append(link(made[0], f"{name}.png", "Save the strip (PNG)"))
         self.save.value = " &emsp; ".join(links)
 

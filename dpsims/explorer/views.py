@@ -12,7 +12,7 @@ from dpsims.models import Discriminator
 from dpsims.synthesis import discriminator_view
 
 IMAGE, CLASSES, FAKE = "image", "classes", "fake"
-VIEWS = (("the image", IMAGE), ("D: the class of each pixel", CLASSES), ("D: where it looks fake", FAKE))
+VIEWS = (("the image", IMAGE), ("discriminator: classes", CLASSES), ("discriminator: fakes", FAKE))
 FAKE_COLOUR = (214, 39, 40)
 
 
@@ -36,7 +36,7 @@ def view(
     seen, fake = (part[0].numpy(force=True) for part in discriminator_view(discriminator, to_tensor(image[None])))
     if kind == FAKE:
         red = np.broadcast_to(np.uint8(FAKE_COLOUR), image.shape)
-        return tinted(image, red, share * fake), f"D finds {fake.mean():.0%} of it fake"
+        return tinted(image, red, share * fake), f"red is what the discriminator finds fake, {fake.mean():.0%}"
     known = labels != VOID
     right = float((seen == labels)[known].mean()) if known.any() else 0.0
-    return tinted(image, space.colourise(seen), share), f"D names {right:.0%} of the pixels as the map does"
+    return tinted(image, space.colourise(seen), share), f"the discriminator names {right:.0%} as the map does"
