@@ -1,5 +1,6 @@
 # make demo            set up .venv once, then run the notebooks in order into runs/demo (PRESET=name for another preset)
-# make test            set up .venv once, then the tests and every notebook again, outputs compared (SLOW=1 adds the long ones)
+# make test            set up .venv once, then the tests and every notebook again, outputs compared (SLOW=1 adds the
+#                      long ones; JOBS=1 for one after the other)
 # make lab | app       JupyterLab | the label map explorer as a web page, both on this machine only
 #                      (make app CHECKPOINT=folder DATA=folder PORT=8900 HOST=0.0.0.0; or DPSIMS_PORT=... in the environment)
 # make refresh | lint  execute the committed notebooks again, in place | ruff
@@ -8,6 +9,7 @@ VENV ?= .venv
 PRESET ?= demo
 OUT ?= runs/$(PRESET)
 EXTRAS ?= test,app
+JOBS ?= 2
 NOTEBOOKS ?= $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
 BIN := $(VENV)/bin
@@ -28,7 +30,7 @@ demo: $(STAMP)
 	$(BIN)/python -m dpsims reproduce --preset $(PRESET) --out $(OUT)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks
