@@ -101,6 +101,7 @@ def test_intervals_of_distances_hold_their_expectation_and_bootstrap_does_not(sh
         assert np.mean(np.array(lowest) > figures) > 0.9
 
 
+@pytest.mark.slow
 def test_a_fair_sampler_lies_in_its_own_interval(rows):
     for name in ("frechet", "frechet_texture", "frechet_rebalanced"):
         low, high = rows["fair"][f"{name}_interval"]
@@ -148,6 +149,7 @@ def test_eight_of_five_hundred_are_enough(count, kept):
     assert counted_moods(torch.tensor([0, 0, 1, 1]), torch.tensor([1] * count + [0] * (500 - count))) == kept
 
 
+@pytest.mark.slow
 def test_rebalancing_changes_little_for_a_fair_sampler_and_forgives_lost_moods(rows):
     fair = rows["fair"]
     low, high = fair["frechet_interval"]
@@ -165,6 +167,7 @@ def test_rebalancing_changes_little_for_a_fair_sampler_and_forgives_lost_moods(r
     assert noisy["frechet_rebalanced"] > noisy["frechet"] / 2, "bad images are not forgiven"
 
 
+@pytest.mark.slow
 def test_data_without_moods_are_not_rebalanced(samplers):
     real, generated = samplers
     row = realism(real, generated["fair"], None)
@@ -175,6 +178,7 @@ def test_data_without_moods_are_not_rebalanced(samplers):
 # --- the second network
 
 
+@pytest.mark.slow
 def test_texture_features_are_standardised_and_tell_images_apart(samplers, rows):
     real, _ = samplers
     assert torch.allclose(real.texture.mean(0), torch.zeros(1), atol=1e-4)
