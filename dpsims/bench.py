@@ -120,7 +120,8 @@ def bench(
         with tempfile.TemporaryDirectory() as folder:
             figures |= file_costs(Path(folder) / "files", repeats)
             if processes:
-                figures["two_processes_ratio"] = process_cost(Path(folder), repeats)
+                figures["two_processes_ratio"] = process_cost(Path(folder) / "half", repeats)
+                figures["two_processes_per_image_ratio"] = process_cost(Path(folder) / "whole", repeats, whole=True)
     finally:
         torch.set_num_threads(threads)
     figures["peak_memory_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -139,13 +140,15 @@ def painting(checkpoint: Path) -> Callable[[int], None]:
     return lambda i: panel.painter.set_state({"_labels": memoryview(maps[(i + 1) % 2])})
 
 
-def process_cost(folder: Path, repeats: int) -> dict[str, float]:
-    """CPU time of a training step in two processes, twice that of the first, as a multiple of that in one: median,
-    least and most of `repeats` steps, one thread a process, the two kinds of training one after the other, twice.
+def process_cost(folder: Path, repeats: int, whole: bool = False) -> dict[str, float]:
+    """CPU time of a training step in two processes, twice that of the first, as a multiple of that in one, an image:
+    median, least and most of `repeats` steps, one thread a process, both kinds of training one after the other, twice.
 
     Args:
-        folder: empty; for the runs.
+        folder: for the runs; not there yet.
         repeats: timed steps of each kind, to the next even number.
+        whole: each process works on as many images as the one alone, instead of on half as many; what a step costs
+            whatever the number of images (spectral norms, optimisers) then counts once a process and image.
     """
     few = ["data.num_images=256", "discriminator.statistics_images=64", f"train.steps={-(-repeats // 2) + 2}"]
     every = ["train.log_every=1", "train.grad_norm_every=1000000"]
@@ -153,11 +156,12 @@ def process_cost(folder: Path, repeats: int) -> dict[str, float]:
     steps: dict[int, list[float]] = {1: [], 2: []}
     for turn in range(2):
         for number in steps:
-            out = folder / f"{number} {turn}"
-            command = command_line(number, ["train", "--preset", "scenes64", *sets, "--out", str(out)])
+            out, images = folder / f"{number} {turn}", number if whole else 1
+            batch = ["--set", f"train.batch_size={images * preset('scenes64').train.batch_size}"]
+            command = command_line(number, ["train", "--preset", "scenes64", *sets, *batch, "--out", str(out)])
             subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
             took = np.diff(read_metrics(out)["cpu_seconds"])[1:]  # of the first process; two steps warm up
-            steps[number] += [number * float(seconds) for seconds in took]
+            steps[number] += [number / images * float(seconds) for seconds in took]
     one = statistics.median(steps[1])
     return spread([seconds / one for seconds in steps[2]], digits=3)
 

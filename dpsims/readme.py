@@ -106,6 +106,7 @@ COSTS = {  # figures of `dpsims bench` in words
     "painted_to_image_64_ms": "explorer, 64 pixels: from the message of a stroke to its image, ready to be sent",
     "painted_to_image_128_ms": "explorer, 128 pixels: the same",
     "two_processes_ratio": "training step in two processes: CPU time, twice that of the first, as a multiple of one's",
+    "two_processes_per_image_ratio": "the same with a whole batch in each process, an image",
     "peak_memory_mib": "peak memory of all this",
     "read_256_per_s": "reading images of 256 pixels from prepared data in the file cache",
     "read_cut_256_per_s": "the same cut from 286 pixels, flipped, as a training takes them",
