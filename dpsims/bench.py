@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from dpsims.data.prepared import load_prepared
 from dpsims.explorer.maps import SceneMaps
 from dpsims.explorer.panel import ExplorerPanel
 from dpsims.files import check_file, write_json
+from dpsims.gpu_bench import spread
 from dpsims.launch import command_line
 from dpsims.paths import CHECKPOINTS
 from dpsims.presets import preset
@@ -60,12 +61,6 @@ def cpu_milliseconds(work: Callable[[int], Any], repeats: int, warmup: int = 2) 
         work(index)
         times.append(1e3 * (time.process_time() - begin))
     return spread(times[warmup:], digits=2)
-
-
-def spread(numbers: Sequence[float], digits: int) -> dict[str, float]:
-    """Median, least and most, rounded."""
-    found = {"median": statistics.median(numbers), "least": min(numbers), "most": max(numbers)}
-    return {name: round(value, digits) for name, value in found.items()}
 
 
 def bench(

@@ -7,15 +7,15 @@ synchronised clocks, after warm-up; a step's includes the reading of its batch, 
 
 import gc
 import resource
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dpsims.bench import spread
 from dpsims.checkpoint import device_name, fold_spectral_norm
 from dpsims.config import Config, override
 from dpsims.data.prepare import ensure_scenes
@@ -39,6 +39,12 @@ class Load:
     matrix: int = 8192  # side of the matrices of the product
     repeats: int = 20  # timed calls
     warmup: int = 3  # calls before them
+
+
+def spread(numbers: Sequence[float], digits: int) -> dict[str, float]:
+    """Median, least and most, rounded."""
+    found = {"median": statistics.median(numbers), "least": min(numbers), "most": max(numbers)}
+    return {name: round(value, digits) for name, value in found.items()}
 
 
 def on_gpu() -> bool:

@@ -62,7 +62,7 @@ def locked(image: Tensor, before: Tensor, region: Tensor) -> Tensor:
     return torch.where(region[:, None] != 0, image, before)
 
 
-def in_places(default: Tensor, places: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def in_places(default: Tensor, places: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor | None]:
     """Noises of places, as a generator takes them.
 
     Args:
@@ -70,8 +70,11 @@ def in_places(default: Tensor, places: Sequence[tuple[Tensor, Tensor]]) -> tuple
         places: masks (B, H, W) bool, of later ones before earlier ones, each with its z (N, d) or (B, N, d).
 
     Returns:
-        z (B, R, N, d), and regions (B, H, W) in 0..R-1: which of them a place listens to.
+        z (B, R, N, d), and regions (B, H, W) in 0..R-1: which of them a place listens to; without places `default` and
+        None.
     """
+    if not places:
+        return default, None
     regions = torch.zeros_like(places[0][0], dtype=torch.long)
     for number, (mask, _) in enumerate(places, start=1):
         regions[mask] = number
@@ -91,7 +94,7 @@ def by_class(
         default: z (B, N, d) of all others where `noise` has no "default".
 
     Returns:
-        As of `in_places`; z (B, N, d) and None where no class is named.
+        As of `in_places`.
 
     Raises:
         InputError: an unknown class, or a noise of another shape or type.
@@ -103,7 +106,7 @@ def by_class(
             raise InputError(f"noise of {name}: shape {tuple(z.shape)}; give (N, d) = {one}, or (B, N, d) = {all_}")
     default = parts.pop("default", default).to(default).expand_as(default)
     places = [(labels == space.id_of(name), z) for name, z in parts.items()]
-    return in_places(default, places) if places else (default, None)
+    return in_places(default, places)
 
 
 def as_noise(given: Any, name: str) -> Tensor:

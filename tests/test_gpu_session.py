@@ -310,3 +310,9 @@ def test_several_processes_draw_the_same(tmp_path):
     one, two = (load_prepared(path).index["sha256"] for path in made)
     assert one == two
     assert list(in_order(abs, range(-9, 0), 1)) == list(range(9, 0, -1))
+
+
+def test_a_bare_machine_needs_no_widgets():
+    """The session's first call carries no wheels."""
+    code = "import sys, dpsims.gpu_session; sys.exit('ipywidgets' in sys.modules or 'anywidget' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

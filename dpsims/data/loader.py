@@ -74,11 +74,6 @@ def sampling_weights(rarest: np.ndarray, class_pixels: list[int]) -> np.ndarray:
     return weights / weights.sum()
 
 
-def present_classes(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Which classes occur in each of the label maps (N, H, W): (N, K+1) bool, void first."""
-    return np.stack([np.bincount(one.ravel(), minlength=num_classes + 1) > 0 for one in labels])
-
-
 class TrainingBatches:
     """Draws training batches.
 

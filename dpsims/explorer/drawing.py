@@ -75,7 +75,7 @@ class Scene:
             for where, own in owners
             if own.share and where.any()
         ]
-        return in_places(base, places) if places else (base, None)
+        return in_places(base, places)
 
     def image(self, seed: int | None = None, base: Tensor | None = None) -> np.ndarray:
         """(H, W, 3) uint8; of another seed of the whole image, or of its noise z (1, N, d), if one is given.

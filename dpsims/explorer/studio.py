@@ -5,7 +5,7 @@ H and W height and width.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +28,10 @@ class Wish:
 
     scene: Scene
     name: str  # of the checkpoint
-    number: int = 0  # of the map that the label map comes from
-    second: str = NONE
-    kind: str = IMAGE  # of view
-    share: float = 0.6  # its opacity
+    number: int  # of the map that the label map comes from
+    second: str  # of another, or `NONE`
+    kind: str  # of view
+    share: float  # its opacity
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Drawn:
 
     wish: Wish
     image: np.ndarray  # (H, W, 3) uint8
-    pictures: dict[str, bytes] = field(default_factory=dict)  # PNGs by their captions
-    words: str = ""  # about the image
-    problems: tuple[str, ...] = ()  # of what was to be shown beside it
+    pictures: dict[str, bytes]  # PNGs by their captions
+    words: str  # about the image
+    problems: tuple[str, ...]  # of what was to be shown beside it
 
 
 class Studio:
